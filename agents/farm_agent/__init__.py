@@ -1,0 +1,1 @@
+"""The board side of benchfarm: measures one model in fresh processes. Standard library only outside the subject."""

@@ -1,0 +1,1 @@
+"""Runtimes: one file a kind; `farm_agent.runtime` says what one is."""

@@ -1,0 +1,1 @@
+"""Scenarios: one file a kind; `farm_agent.scenario` says what one is."""

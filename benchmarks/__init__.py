@@ -1,0 +1,1 @@
+"""Speed and truth, measured: each module is one command, its table is in docs/."""

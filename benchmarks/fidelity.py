@@ -1,0 +1,287 @@
+"""How true are our numbers? One command, one table: `make fidelity` (or `python -m benchmarks.fidelity --rounds 12`).
+
+1. P50 against a loop with nothing of benchfarm in it, over the same runtime: interleaved, median of ratios.
+2. Peak RSS against what GNU time says of the very same subject command, started from a thin parent.
+3. Peak RSS against itself over runs with paths and environments of random length.
+4. P50 with the sampler on against off.
+
+Nothing here asserts a time; it prints ratios, their range, and whether they hold what docs/fidelity.md promises.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from farm_agent import wire
+
+from farm import bundle, dispatch, domain, execute, intake, judge, settings, show
+from farm.store import db
+
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parent / "examples" / "models" / "made"
+NAMES = (
+    "mobilenet_v2_tiny.onnx",
+    "mobilenet_v2_small.onnx",
+    "mobilenet_v2.onnx",
+    "mobilenet_v2_tiny.tflite",
+    "mobilenet_v2_small.tflite",
+    "mobilenet_v2.tflite",
+)
+CPU = max(os.sched_getaffinity(0))  # where the agent puts a subject of one thread
+
+
+class Farm:
+    """The verbs of `farm bench` in this process, on a store of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = settings.load({"data_dir": str(folder)}, {})
+        self.store = db.open_store(self.settings.database_url, self.settings.blobs_dir, upgrade=True)
+
+    def bench(self, model: Path, plan: dict[str, Any], home: Path) -> dict[str, Any]:
+        """One Run on this machine, as `farm bench --json` gives it."""
+        board = domain.Board(name="local", home=str(home))
+        artifact = intake.receive(model, store=self.store)
+        now = datetime.now(UTC)
+        job = intake.submit(
+            store=self.store,
+            artifact=artifact,
+            plan=intake.plan_from(plan, artifact=artifact),
+            model=None,
+            project="fidelity",
+            selector=domain.Selector(name="local"),
+            now=now,
+        )
+        run = dispatch.grant(job, board, store=self.store, holder="fidelity", ttl_s=60.0, now=now)
+        ended = asyncio.run(
+            execute.run(run.id, store=self.store, board=board, settings=self.settings, watch=lambda event: None)
+        )
+        judge.run(ended.id, store=self.store)
+        found = show.run_json(self.store, ended.id)
+        if found["outcome"] not in ("OK", "NOISY"):
+            raise SystemExit(f"{model.name}: {found['outcome']}: {found['reasons']}")
+        return found
+
+    def p50_ns(self, model: Path, plan: dict[str, Any], home: Path) -> float:
+        return float(self.bench(model, plan, home)["metrics"]["p50_latency_ns"]["value"])
+
+
+def plain(model: Path, seconds: float) -> dict[str, float]:
+    """The loop without benchfarm, in a fresh process with the environment that a subject has."""
+    environment = {
+        "PATH": os.defpath,
+        "HOME": tempfile.gettempdir(),
+        "LANG": "C.UTF-8",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "ORT_TELEMETRY_DISABLED": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+    }
+    words = [sys.executable, "-I", str(HERE / "plain_loop.py"), str(model), f"{seconds:g}", str(CPU)]
+    answer: dict[str, float] = json.loads(
+        subprocess.run(words, env=environment, check=True, capture_output=True).stdout
+    )
+    return answer
+
+
+def latency(farm: Farm, rounds: int, seconds: float, home: Path) -> Iterator[tuple[str, ...]]:
+    """Ours against the plain loop, in alternating order."""
+    plan = {"processes": 1, "duration_s": seconds, "warmup_s": 0.5}
+    for name in NAMES:
+        pairs = []
+        for i in range(rounds):
+            if i % 2:
+                other = plain(MODELS / name, seconds)["p50_ns"]
+                ours = farm.p50_ns(MODELS / name, plan, home)
+            else:
+                ours = farm.p50_ns(MODELS / name, plan, home)
+                other = plain(MODELS / name, seconds)["p50_ns"]
+            pairs.append((ours, other))
+            progress(f"{name}: round {i + 1} of {rounds}")
+        ratios = sorted(ours / other for ours, other in pairs)
+        ratio = statistics.median(ratios)
+        base = statistics.median(other for _, other in pairs)
+        holds = abs(ratio - 1) * base <= 0.01 * base + 3000
+        yield (
+            f"P50 of {name}, ours / plain loop",
+            f"{base / 1e6:.3f} ms",
+            f"{ratio:.4f}",
+            f"{ratios[0]:.3f} to {ratios[-1]:.3f}",
+            "1 % + 3 us",
+            verdict(holds),
+        )
+
+
+def memory(farm: Farm, home: Path) -> Iterator[tuple[str, ...]]:
+    """Ours against GNU time's maximum resident set of the same subject command."""
+    for name in ("mobilenet_v2.onnx", "mobilenet_v2.tflite"):
+        plan = {"processes": 3, "duration_s": 0.3, "min_queries": 20, "stage_peaks": False}
+        stages = farm.bench(MODELS / name, plan, home)["stages"]
+        ours = max(float(stage["peak_bytes"]) for stage in stages.values())
+        theirs = statistics.median(timed_subject(MODELS / name, plan) for _ in range(3))
+        progress(name)
+        ratio = ours / theirs
+        yield (
+            f"peak RSS of {name}, ours / GNU time",
+            f"{theirs / 1e6:.2f} MB",
+            f"{ratio:.4f}",
+            "–",
+            "1 %",
+            verdict(abs(ratio - 1) <= 0.01),
+        )
+
+
+def timed_subject(model: Path, plan: dict[str, Any]) -> float:
+    """GNU time's figure, in bytes, of one subject started as the agent starts it."""
+    artifact = domain.Artifact("0" * 64, model.name, model.name, ())
+    block = wire.Block(
+        index=0,
+        arm="a",
+        pair=-1,
+        plan=intake.plan_from(plan, artifact=artifact),
+        artifact=artifact.sha256,
+        entry=model.name,
+        files={model.name: artifact.sha256},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "c").mkdir()
+        (work / "a").symlink_to(bundle.bundle())
+        (work / "m").symlink_to(model.parent)
+        job = {
+            "block": wire.as_dict(block),
+            "spawned_ns": time.monotonic_ns(),
+            "cpus": [CPU],
+            "limits": {},
+            "backstop": {},
+        }
+        messages = os.open(work / "messages", os.O_CREAT | os.O_RDWR)
+        environment = {
+            "PATH": os.defpath,
+            "HOME": folder,
+            "LANG": "C.UTF-8",
+            "ORT_DISABLE_TELEMETRY": "1",
+            "ORT_TELEMETRY_DISABLED": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "MALLOC_TRIM_THRESHOLD_": "131072",
+            "PYTHONHASHSEED": "0",
+        }
+        words = ["/usr/bin/time", "-v", "-o", str(work / "time"), "sh", "-c", 'exec 3<>messages; exec "$@"', "sh"]
+        words += [sys.executable, "-I", "./a", "subject"]
+        done = subprocess.run(words, cwd=work, env=environment, input=json.dumps(job).encode(), capture_output=True)
+        os.close(messages)
+        if done.returncode:
+            raise SystemExit(f"subject of {model.name} failed: {(work / 'messages').read_text()} {done.stderr!r}")
+        line = next(line for line in (work / "time").read_text().splitlines() if "Maximum resident" in line)
+        return float(line.rpartition(":")[2]) * 1024
+
+
+def repeated(farm: Farm, runs: int) -> Iterator[tuple[str, ...]]:
+    """Peak RSS over runs with paths and environments of random length."""
+    rng = random.Random(7)
+    for name in ("mobilenet_v2.onnx", "mobilenet_v2.tflite"):
+        seen = []
+        for i in range(runs):
+            with tempfile.TemporaryDirectory(prefix="x" * rng.randrange(1, 120)) as folder:
+                model = Path(folder) / ("y" * rng.randrange(1, 100)) / name
+                model.parent.mkdir()
+                shutil.copy(MODELS / name, model)
+                with environment("z" * rng.randrange(1, 4000)):
+                    plan = {"processes": 1, "duration_s": 0.1, "min_queries": 10}
+                    found = farm.bench(model, plan, Path(folder) / "home")
+                seen.append(float(found["metrics"]["cold_load_rss_bytes"]["value"]))
+            progress(f"{name}: run {i + 1} of {runs}")
+        middle = statistics.median(seen)
+        worst = max(abs(value / middle - 1) for value in seen)
+        yield (
+            f"cold-load RSS of {name}, {runs} runs, random paths and environments",
+            f"{middle / 1e6:.2f} MB",
+            f"{1 + worst:.4f}",
+            f"{min(seen) / middle:.4f} to {max(seen) / middle:.4f}",
+            "1 %",
+            verdict(worst <= 0.01),
+        )
+
+
+def sampler(farm: Farm, rounds: int, seconds: float, home: Path) -> Iterator[tuple[str, ...]]:
+    """P50 with the sampler on against off, in alternating order."""
+    for name in ("mobilenet_v2_small.onnx", "mobilenet_v2_small.tflite"):
+        ratios = []
+        for i in range(rounds):
+            plans = [
+                {"processes": 1, "duration_s": seconds, "sensor_hz": hz} for hz in ((10.0, 0) if i % 2 else (0, 10.0))
+            ]
+            found = {plan["sensor_hz"]: farm.p50_ns(MODELS / name, plan, home) for plan in plans}
+            ratios.append(found[10.0] / found[0])
+            progress(f"{name}: round {i + 1} of {rounds}")
+        ratios.sort()
+        ratio = statistics.median(ratios)
+        yield (
+            f"P50 of {name}, sampler on / off",
+            "–",
+            f"{ratio:.4f}",
+            f"{ratios[0]:.3f} to {ratios[-1]:.3f}",
+            "1 %",
+            verdict(abs(ratio - 1) <= 0.01),
+        )
+
+
+@contextmanager
+def environment(value: str) -> Iterator[None]:
+    os.environ["BENCHFARM_FIDELITY_FILLER"] = value
+    try:
+        yield
+    finally:
+        del os.environ["BENCHFARM_FIDELITY_FILLER"]
+
+
+def verdict(holds: bool) -> str:
+    return "holds" if holds else "DOES NOT HOLD"
+
+
+def progress(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds of each P50 comparison")
+    parser.add_argument("--seconds", type=float, default=2.0, help="timed seconds of each process")
+    parser.add_argument("--runs", type=int, default=10, help="runs with random paths and environments")
+    given = parser.parse_args()
+    rows = [("what", "base", "ratio", "range", "promised", "")]
+    with tempfile.TemporaryDirectory() as folder:
+        farm, home = Farm(Path(folder) / "data"), Path(folder) / "home"
+        for part in (
+            latency(farm, given.rounds, given.seconds, home),
+            memory(farm, home),
+            repeated(farm, given.runs),
+            sampler(farm, given.rounds, given.seconds, home),
+        ):
+            rows += part
+        farm.store.close()
+    for i, row in enumerate(rows):
+        print("| " + " | ".join(row) + " |")
+        if i == 0:
+            print("|" + "---|" * len(row))
+    return 1 if any(row[-1] == "DOES NOT HOLD" for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

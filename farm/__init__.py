@@ -1,0 +1,1 @@
+"""benchfarm's coordinator: queues jobs, leases boards, measures, judges, shows."""

@@ -1,0 +1,47 @@
+"""`farm boards`: the boards of the inventory, and the last Run of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from farm.cli import output
+from farm.cli.session import session
+
+COLUMNS = ("board", "transport", "address", "site", "tags")
+
+
+def boards(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+) -> None:
+    """List the boards of the inventory, those that Runs are stored of, and the last Run of each."""
+    from farm import show
+
+    here = session(context)
+    known = here.boards
+    with here.store() as store:
+        rows = show.boards(store, known)
+    if as_json:
+        output.result_json({"boards": rows})
+        return
+    output.table(
+        ("board", "transport", "address", "site", "tags", "last run", ""),
+        [[*(_text(row[name]) for name in COLUMNS), _last(row), _notes(row)] for row in rows],
+    )
+
+
+def _last(row: Mapping[str, Any]) -> str:
+    return f"{output.short(row['last_run'])} {row['last_outcome'] or 'not ended'}" if row["last_run"] else "–"
+
+
+def _notes(row: Mapping[str, Any]) -> str:
+    notes = [*(["virtual"] if row["virtual"] else []), *([] if row["in_inventory"] else ["not in this inventory"])]
+    return ", ".join(notes)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(map(str, value))
+    return str(value) if value not in (None, "") else "–"

@@ -1,0 +1,423 @@
+"""VERB 3: the trip of one Run: reach the board, push, measure Block by Block, pull, save, release.
+
+Whatever happens on the way - a cut cable, Ctrl-C, a lost lease, a full disk - the Run ends in exactly one Outcome, the
+lease is released or lost, and the agent's end of file puts the board back as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from farm_agent import wire
+
+from farm import agent, bundle, domain, validity
+from farm.errors import BoardBusy, Cancelled, FarmBug, FarmError, InputError, LeaseLost, StoreError
+from farm.home import evict
+from farm.settings import Settings
+from farm.store import jobs, leases, results
+from farm.store.db import Store
+from farm.transport import Ask, Progress, Transport, find_python, reach
+
+REFERENCE = b'{"latency_us": 50}'  # the reference model of a board without one of its own: the runtime `fake`
+BUSY_WAIT_S = 120.0  # for a board that someone else holds
+BUSY_RETRY_S = 2.0
+PUSH_RESERVE_BYTES = 64 << 20  # left free on a board's disk, whatever is pushed
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person who waits may want to see."""
+
+    kind: str  # connect, push, wait, hello, stage, timed, alive, note, block, retry, end
+    text: str
+    block: int | None = None  # 1-based
+    blocks: int | None = None
+    fraction: float | None = None
+
+
+Watch = Callable[[Event], None]
+
+
+async def run(run_id: str, *, store: Store, board: domain.Board, settings: Settings, watch: Watch) -> domain.Run:
+    """Carry out one granted Run to its end and return it; the lease is released.
+
+    Lab and artifact failures end in the Run's Outcome; InputError is raised after the Run was ended. A cancelled
+    task ends the Run as CANCELLED and is passed on.
+    """
+    started = await asyncio.to_thread(results.get_run, store, run_id)
+    job = await asyncio.to_thread(jobs.get_job, store, started.job_id)
+    lease = await asyncio.to_thread(leases.current, store, board.name)
+    if lease is None or lease.token != started.token:
+        raise LeaseLost(f"Run {run_id} holds no lease on board '{board.name}' any more. Nothing was started.")
+    trip = _Trip(store, started, job, lease, board, settings, watch)
+    renewal = _Renewal(store, lease, asyncio.get_running_loop(), trip.lose_lease)
+    renewal.start()
+    try:
+        ended = await trip.go()
+    except asyncio.CancelledError:
+        if not trip.lease_lost:
+            await trip.end(domain.Outcome.CANCELLED, (domain.Reason("cancelled", "A person ended it."),))
+            raise
+        ended = await trip.end_without_lease("It could not be renewed while the Run was under way.")
+    except FarmError as error:
+        if isinstance(error, LeaseLost):
+            ended = await trip.end_without_lease(str(error))
+        else:
+            blame = "input" if isinstance(error, InputError) else error.blame
+            reason = trip.cause or domain.Reason(_code(error), str(error), blame)
+            ended = await trip.end(domain.Outcome(error.outcome), (reason,), blame=error.blame)
+            if isinstance(error, InputError | FarmBug | Cancelled):
+                raise
+    finally:
+        renewal.stop()
+        with contextlib.suppress(LeaseLost, StoreError):  # lost already, or it expires by itself
+            await asyncio.to_thread(leases.release, store, lease, now=datetime.now(UTC))
+    watch(Event("end", f"{ended.outcome}"))
+    return ended
+
+
+async def probe(
+    board: domain.Board, *, settings: Settings, ask: Ask | None = None, self_cost: bool = False
+) -> dict[str, Any]:
+    """What the board answers to `probe`, over the same path as a Run; `ask(host, fingerprint)` on first contact."""
+    async with _reach(board, settings, ask=ask) as (transport, python):
+        zip_path = await _push_agent(transport)
+        argv = [python, "-I", "-S", zip_path, "probe", "--json", "--root", board.root, "--python", python]
+        status, out, err = await transport.run([*argv, *(["--self-cost"] if self_cost else [])], timeout_s=60.0)
+        if status != 0:
+            raise FarmBug(f"probe on board '{board.name}' ended with status {status}: {err.decode(errors='replace')}")
+        return {**json.loads(out), "transport": transport.name, "home": transport.home, "interpreter": python}
+
+
+class _Trip:
+    """One Run on its way: what it has, and how it ends."""
+
+    def __init__(
+        self,
+        store: Store,
+        run: domain.Run,
+        job: domain.Job,
+        lease: domain.Lease,
+        board: domain.Board,
+        settings: Settings,
+        watch: Watch,
+    ) -> None:
+        self.store, self.run, self.job, self.lease, self.board = store, run, job, lease, board
+        self.settings, self.watch = settings, watch
+        self.lease_lost = False
+        self.results: list[domain.BlockResult] = []
+        self.reasons: list[domain.Reason] = []
+        self.cause: domain.Reason | None = None  # of an error that the board itself found
+        self.context: dict[str, Any] = {"board": board.name, "commit": job.commit, "branch": job.branch}
+        self.probe: Mapping[str, Any] = {}
+        self._task = asyncio.current_task()
+
+    def lose_lease(self) -> None:
+        """Called on the loop when the lease could not be renewed: stop at once, write nothing more."""
+        self.lease_lost = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def go(self) -> domain.Run:
+        """Reach, push, measure, and end."""
+        self.watch(Event("connect", f"reaching board {self.board.name}"))
+        async with _reach(self.board, self.settings) as (transport, python):
+            zip_path = await _push_agent(transport)
+            await self._push_artifacts(transport)
+            terms = agent.Terms(
+                farm=f"{await asyncio.to_thread(leases.farm_id, self.store)}/{self.board.name}",
+                token=self.lease.token,
+                ttl_s=self.lease.ttl_s,
+                holder=self.lease.holder,
+                python=python,
+                subject_python=python,
+                zip_path=zip_path,
+                agent_hash=bundle.agent_hash(),
+                root=self.board.root,
+            )
+            async with self._agent(transport, terms) as worker:
+                self.probe = worker.probe
+                self.context |= {"transport": transport.name, "agent": terms.agent_hash}
+                self.watch(Event("hello", f"agent {terms.agent_hash[:8]} is ready"))
+                keep = asyncio.create_task(self._keep_agent(worker))
+                try:
+                    await self._measure_all(transport, worker)
+                finally:
+                    keep.cancel()
+                    await asyncio.gather(keep, return_exceptions=True)
+                await worker.anchor()
+                clock = validity.clock_reason(worker.anchors)
+                self.context["clock_anchors"] = [list(anchor) for anchor in worker.anchors]
+        if clock is not None:
+            self.reasons.append(clock)
+        return await self._conclude()
+
+    @contextlib.asynccontextmanager
+    async def _agent(self, transport: Transport, terms: agent.Terms) -> AsyncIterator[agent.Agent]:
+        """The agent, once the board is free: another farm, or a person, may hold it for a while."""
+        give_up = time.monotonic() + BUSY_WAIT_S
+        async with contextlib.AsyncExitStack() as stack:
+            while True:
+                try:
+                    worker = await stack.enter_async_context(agent.start(transport, self.board.name, terms))
+                    break
+                except BoardBusy as busy:
+                    if time.monotonic() > give_up:
+                        raise
+                    self.watch(Event("wait", str(busy)))
+                    await asyncio.sleep(BUSY_RETRY_S)
+            yield worker
+
+    async def _measure_all(self, transport: Transport, worker: agent.Agent) -> None:
+        arm = self.job.arms[0]
+        index, failures = 0, 0
+        while index < arm.plan.processes + failures:
+            block = _block(arm, index)
+            result = await self._measure(transport, worker, block, index - failures, arm.plan.processes)
+            self.results.append(result)
+            await asyncio.to_thread(results.save_block, self.store, self.run.id, self.lease.token, result)
+            index += 1
+            if result.outcome is domain.Outcome.OK:
+                continue
+            blames = {reason.blame for reason in result.reasons}
+            if result.outcome is not domain.Outcome.FAILED or "input" in blames:
+                if result.outcome is not domain.Outcome.NOISY:
+                    return
+                continue
+            failures += 1
+            if failures == 2 or not await self._reference_works(transport, worker):
+                return
+            self.watch(Event("retry", "the artifact failed; the reference model works: trying once more"))
+
+    async def _measure(
+        self, transport: Transport, worker: agent.Agent, block: wire.Block, done: int, blocks: int
+    ) -> domain.BlockResult:
+        def watch(event: dict[str, Any]) -> None:
+            kind = "timed" if event.get("stage") == "timed" else str(event["event"])
+            text = str(event.get("stage") or event.get("text") or "")
+            self.watch(Event(kind, text, done + 1, blocks, done / blocks))
+
+        result = await worker.measure(block, watch=watch)
+        if any(reason.code == "cache_corrupt" for reason in result.reasons):
+            self.watch(Event("retry", "a cached file on the board was changed: pushing it again"))
+            await transport.remove(f"artifacts/{block.artifact}")
+            await self._push_artifacts(transport)
+            result = await worker.measure(block, watch=watch)
+        if result.outcome is domain.Outcome.OK:
+            noisy = validity.block_reasons(result, block.plan)
+            if noisy:
+                result = replace(result, outcome=domain.Outcome.NOISY, reasons=noisy)
+        text = str(result.outcome) + "".join(f"; {reason.text}" for reason in result.reasons)
+        self.watch(Event("block", text, done + 1, blocks, (done + 1) / blocks))
+        return result
+
+    async def _reference_works(self, transport: Transport, worker: agent.Agent) -> bool:
+        """Whether the board still measures its reference model, after an artifact failed."""
+        sha256 = await asyncio.to_thread(self.store.blobs.put_bytes, REFERENCE)
+        await _push_file(transport, self.store.blobs.path(sha256), f"artifacts/{sha256}/reference.fake", sha256)
+        block = wire.Block(
+            index=0,
+            arm="reference",
+            pair=-1,
+            plan=wire.Plan(runtime="fake", duration_s=0.1, min_queries=1, processes=1, warmup_s=0.0),
+            artifact=sha256,
+            entry="reference.fake",
+            files={"reference.fake": sha256},
+        )
+        result = await worker.measure(block, watch=lambda event: None)
+        if result.outcome is domain.Outcome.OK:
+            return True
+        self.reasons += [
+            domain.Reason(
+                "reference_failed",
+                f"Board '{self.board.name}' failed its reference model too: "
+                + " ".join(reason.text for reason in result.reasons),
+                "board",
+            )
+        ]
+        return False
+
+    async def _push_artifacts(self, transport: Transport) -> None:
+        for arm in self.job.arms:
+            artifact = arm.artifact
+            wanted = {f"artifacts/{artifact.sha256}/{file.path}": file.sha256 for file in artifact.files}
+            if arm.plan.feed:
+                wanted[f"artifacts/{arm.plan.feed}"] = arm.plan.feed.split("/")[0]
+            sizes = {path: self.store.blobs.path(sha256).stat().st_size for path, sha256 in wanted.items()}
+            missing = [path for path in wanted if not await transport.has(path, sizes[path])]
+            keep = {path.split("/")[1] for path in wanted} | {f"{bundle.agent_hash()}.zip"}
+            if missing:
+                for gone in await evict(transport, keep, sum(sizes[path] for path in missing) + PUSH_RESERVE_BYTES):
+                    self.watch(Event("push", f"removed {gone} from the board to make room"))
+            for path in missing:
+                await _push_file(transport, self.store.blobs.path(wanted[path]), path, wanted[path], self._pushed)
+            for name in {path.split("/")[1] for path in wanted}:
+                await transport.touch(f"artifacts/{name}")
+
+    def _pushed(self, done: int, total: int) -> None:
+        self.watch(Event("push", "artifact", fraction=done / total if total else 1.0))
+
+    async def _keep_agent(self, worker: agent.Agent) -> None:
+        """Tell the agent that its lease lives on; the lease itself is renewed by `_Renewal`."""
+        while True:
+            await asyncio.sleep(self.lease.ttl_s / 3)
+            await worker.renew(self.lease.ttl_s)
+
+    async def _conclude(self) -> domain.Run:
+        """The Outcome that the Blocks lead to, as house.md's table says."""
+        failed = [result for result in self.results if result.outcome is domain.Outcome.FAILED]
+        broken = [result for result in self.results if result.outcome is domain.Outcome.BROKEN]
+        noisy = [result for result in self.results if result.outcome is domain.Outcome.NOISY]
+        if any(result.outcome is domain.Outcome.CANCELLED for result in self.results):
+            return await self.end(domain.Outcome.CANCELLED, ())
+        for reason in (reason for result in self.results for reason in result.reasons if reason.blame == "input"):
+            self.cause = reason
+            raise InputError(reason.text)
+        if broken:
+            return await self.end(domain.Outcome.BROKEN, broken[-1].reasons, blame=_blame(broken[-1].reasons))
+        if any(reason.code == "reference_failed" for reason in self.reasons):
+            return await self.end(domain.Outcome.BROKEN, tuple(self.reasons), blame="board")
+        if len(failed) >= 2:
+            return await self.end(domain.Outcome.FAILED, failed[-1].reasons)
+        if failed:
+            once = "; it failed once and then worked, so its figures are not to be trusted"
+            self.reasons += [replace(reason, text=reason.text + once) for reason in failed[0].reasons]
+        reasons = {reason.code: reason for result in noisy for reason in result.reasons}
+        reasons |= {reason.code: reason for reason in self.reasons}
+        outcome = domain.Outcome.NOISY if reasons else domain.Outcome.OK
+        return await self.end(outcome, tuple(reasons.values()))
+
+    async def end(
+        self, outcome: domain.Outcome, reasons: tuple[domain.Reason, ...], *, blame: str | None = None
+    ) -> domain.Run:
+        """The Run as it ended, saved under its token."""
+        identity = _identity(self.job, self.probe, self.results)
+        ended = replace(
+            self.run,
+            ended_at=datetime.now(UTC),
+            outcome=outcome,
+            blame=blame if outcome is domain.Outcome.BROKEN else None,
+            reasons=reasons,
+            fingerprint=domain.digest(identity),
+            identity=identity,
+            context={**self.context, **_context(self.probe, self.results)},
+        )
+        state = domain.JobState.CANCELLED if outcome is domain.Outcome.CANCELLED else domain.JobState.DONE
+        await asyncio.to_thread(results.finish_run, self.store, ended, self.lease.token)
+        await asyncio.to_thread(jobs.set_job_state, self.store, self.job.id, state)
+        return ended
+
+    async def end_without_lease(self, why: str) -> domain.Run:
+        """The Run as BROKEN where the store still knows our lease (the board refused it); else as the store has it."""
+        reason = domain.Reason("lease_lost", why, "farm")
+        try:
+            return await self.end(domain.Outcome.BROKEN, (reason,), blame="farm")
+        except LeaseLost:  # whoever expired the lease ends the Run, if we do not
+            await asyncio.to_thread(results.abandon, self.store, self.run.id, reason, datetime.now(UTC))
+            return await asyncio.to_thread(results.get_run, self.store, self.run.id)
+
+
+class _Renewal(threading.Thread):
+    """Renews the lease in the store on a thread of its own, so that a busy loop cannot lose it."""
+
+    def __init__(
+        self, store: Store, lease: domain.Lease, loop: asyncio.AbstractEventLoop, lost: Callable[[], None]
+    ) -> None:
+        super().__init__(name=f"renew {lease.board}", daemon=True)
+        self._store, self._lease, self._loop, self._lost = store, lease, loop, lost
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Renew every third of the time to live; give up when our own clock says that it is over."""
+        renewed = time.monotonic()
+        while not self._ended.wait(self._lease.ttl_s / 3):
+            try:
+                leases.renew(self._store, self._lease, now=datetime.now(UTC))
+                renewed = time.monotonic()
+            except LeaseLost:
+                break
+            except StoreError:
+                if time.monotonic() - renewed > self._lease.ttl_s:
+                    break
+        else:
+            return
+        if not self._ended.is_set():
+            self._loop.call_soon_threadsafe(self._lost)
+
+    def stop(self) -> None:
+        """No more renewals."""
+        self._ended.set()
+
+
+@contextlib.asynccontextmanager
+async def _reach(
+    board: domain.Board, settings: Settings, ask: Ask | None = None
+) -> AsyncIterator[tuple[Transport, str]]:
+    async with reach(board, settings, ask=ask) as transport:
+        python, _ = await find_python(transport, board)
+        yield transport, python
+
+
+async def _push_agent(transport: Transport) -> str:
+    """The agent on the board, as an absolute path there; its name is the hash of its sources."""
+    source = await asyncio.to_thread(bundle.bundle)
+    path = f"agents/{source.name}"
+    await _push_file(transport, source, path)
+    return f"{transport.home}/{path}"
+
+
+async def _push_file(
+    transport: Transport, source: Path, path: str, sha256: str = "", progress: Progress | None = None
+) -> None:
+    if not await transport.has(path, (await asyncio.to_thread(source.stat)).st_size):
+        await transport.push(source, path, sha256=sha256, progress=progress)
+
+
+def _block(arm: domain.Arm, index: int) -> wire.Block:
+    return wire.Block(
+        index=index,
+        arm=arm.letter,
+        pair=-1,
+        plan=arm.plan,
+        artifact=arm.artifact.sha256,
+        entry=arm.artifact.entry,
+        files={file.path: file.sha256 for file in arm.artifact.files},
+        feed_file=arm.plan.feed,
+    )
+
+
+def _identity(job: domain.Job, probe: Mapping[str, Any], blocks: list[domain.BlockResult]) -> dict[str, Any]:
+    """The identity list of measurement.md: what must be equal for two Runs to be comparable."""
+    facts = next((result.facts for result in blocks if result.outcome is domain.Outcome.OK), {})
+    return {
+        "plan": domain.plan_hash(job.arms[0].plan),
+        "measure_version": wire.MEASURE_VERSION,
+        "board": probe.get("identity", {}),
+        "runtime": facts.get("runtime", {}),
+        "providers": facts.get("providers", {}).get("used"),
+        "cache": facts.get("cache"),
+    }
+
+
+def _context(probe: Mapping[str, Any], blocks: list[domain.BlockResult]) -> dict[str, Any]:
+    first = next((result.facts for result in blocks if result.facts), {})
+    return {"probe": probe.get("context", {}), "virtual": bool(probe.get("is_virtual")), "facts": dict(first)}
+
+
+def _blame(reasons: tuple[domain.Reason, ...]) -> str:
+    return next((reason.blame for reason in reasons if reason.blame), "board")
+
+
+def _code(error: FarmError) -> str:
+    """`BoardUnreachable` as `board_unreachable`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()

@@ -1,0 +1,195 @@
+"""Settings: each key once; its flag, environment variable FARM_<KEY> and config.toml key share the name.
+
+A flag wins over the environment, that over the file, that over the default.
+`farm settings` prints all with their origin.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+
+from farm.errors import InputError
+
+PREFIX = "FARM_"
+CONFIG_VARIABLE = "FARM_CONFIG"  # names the file itself, so it cannot be a key within it
+PATHS = ("data_dir", "blobs_dir", "inventory", "known_hosts", "ssh_keys")
+
+
+def data_home() -> Path:
+    """Where a user's data is kept on this machine (XDG base directories)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "benchfarm"
+
+
+def config_home() -> Path:
+    """Where a user's configuration is kept on this machine (XDG base directories)."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "benchfarm"
+
+
+def _default_inventory() -> Path | None:
+    places = (Path("inventory.yaml"), config_home() / "inventory.yaml")
+    return next((place for place in places if place.exists()), None)
+
+
+def _expanded(value: Any) -> Any:
+    return Path(value).expanduser() if isinstance(value, (str, Path)) and str(value) else value
+
+
+def _split(value: Any) -> Any:
+    return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+
+Where = Annotated[Path, BeforeValidator(_expanded)]
+Places = Annotated[tuple[Where, ...], BeforeValidator(_split)]
+Name = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """Every setting of the coordinator, checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Where = Field(default_factory=data_home, description="folder of the database and of the blobs")
+    database_url: Name = Field(
+        default_factory=lambda data: f"sqlite:///{data['data_dir'].absolute() / 'farm.db'}",
+        description="SQLAlchemy URL of the database: sqlite:///… or postgresql+psycopg://…",
+    )
+    blobs_dir: Where = Field(
+        default_factory=lambda data: data["data_dir"] / "blobs", description="folder of artifacts and raw samples"
+    )
+    inventory: Where | None = Field(
+        default_factory=_default_inventory,
+        description="inventory.yaml, which names the boards; without one there is just the board `local`",
+    )
+    known_hosts: Where = Field(
+        default_factory=lambda data: data["data_dir"] / "known_hosts", description="file of the pinned SSH host keys"
+    )
+    ssh_keys: Places = Field(default=(), description="private key files for SSH, beside the SSH agent's")
+    connect_timeout_s: Positive = Field(default=15.0, description="longest wait for an SSH connection")
+    keepalive_s: Positive = Field(default=3.0, description="seconds between SSH keepalives; three lost ones end it")
+    lease_ttl_s: Positive = Field(default=30.0, description="how long a lease on a board lives without renewal")
+    project: Name = Field(default="default", description="the Project that owns what is submitted")
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    def origins(self) -> Mapping[str, str]:
+        """Where each key's value came from: flag, environment, a file (which) or default."""
+        return self._origins
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the environment: variables that look like settings and are none."""
+        return self._warnings
+
+    def shown(self) -> dict[str, Any]:
+        """Every key with its value as it may be printed: no password."""
+        return {key: redacted(value) if isinstance(value, str) else value for key, value in self}
+
+
+def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings from flags, environment and file. `flags` holds only what was given; `config` names the file.
+
+    Raises InputError with every wrong value, where it came from and what is needed.
+    """
+    given = dict(flags or {})
+    environment = os.environ if environ is None else environ
+    file = given.pop("config", None) or environment.get(CONFIG_VARIABLE)
+    path = Path(file).expanduser() if file else config_home() / "config.toml"
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    variables = {key: environment[name] for key in origins if (name := PREFIX + key.upper()) in environment}
+    for source, found in (
+        (f"file {path}", _from_file(path, required=bool(file))),
+        ("environment", variables),
+        ("flag", given),
+    ):
+        values.update(found)
+        origins.update(dict.fromkeys(found, source))
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise InputError(_explained(error, origins)) from None
+    settings._origins.update(origins)
+    settings._warnings = _strangers(environment)
+    return settings
+
+
+def redacted(url: str) -> str:
+    """A URL without its password."""
+    url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(password=)[^&]*", r"\1***", url)
+
+
+def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+        data = tomllib.loads(text)
+    except (FileNotFoundError, NotADirectoryError):
+        if required:
+            raise InputError(
+                f"Settings file '{path}' was not found. Give an existing file with --config or {CONFIG_VARIABLE}."
+            ) from None
+        return {}
+    except OSError as error:
+        raise InputError(
+            f"Settings file '{path}' cannot be read: {error.strerror}. Correct its rights or name another (--config)."
+        ) from None
+    except ValueError as error:  # TOML and UTF-8 alike
+        raise InputError(f"Settings file '{path}' is not valid TOML: {error}. Correct that line.") from None
+    unknown = [
+        f"{path}:{_line_of(text, key)}: there is no setting '{key}'.{_nearest(key, Settings.model_fields)}"
+        for key in data
+        if key not in Settings.model_fields
+    ]
+    if unknown:
+        raise InputError("\n".join([*unknown, "`farm settings` lists every setting."]))
+    return {key: _beside(path, key, value) for key, value in data.items()}
+
+
+def _beside(path: Path, key: str, value: Any) -> Any:
+    """Paths in a file are relative to it, not to where the command happens to run."""
+    if isinstance(value, list):
+        return [_beside(path, key, part) for part in value]
+    if key not in PATHS:
+        return value
+    return path.absolute().parent / Path(value).expanduser() if isinstance(value, str) and value else value
+
+
+def _line_of(text: str, key: str) -> int:
+    pattern = re.compile(rf"\s*\[?\s*[\"']?{re.escape(key)}\b")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 1)
+
+
+def _nearest(key: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def _explained(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for problem in error.errors():
+        key = str(problem["loc"][0])
+        origin = origins.get(key, "flag")
+        name = {"environment": PREFIX + key.upper(), "flag": "--" + key.replace("_", "-")}.get(origin, origin)
+        need = problem["msg"][0].lower() + problem["msg"][1:]
+        seen = problem["input"]
+        shown = redacted(seen) if isinstance(seen, str) else seen
+        lines.append(f"Setting '{key}' is {shown!r} ({name}): {need}. Correct it or leave it out.")
+    return "\n".join(lines)
+
+
+def _strangers(environ: Mapping[str, str]) -> tuple[str, ...]:
+    known = {PREFIX + key.upper(): key for key in Settings.model_fields} | {CONFIG_VARIABLE: "config"}
+    return tuple(
+        f"Environment variable {name} is not a setting of benchfarm and was ignored.{_nearest(name, known)}"
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name not in known
+    )

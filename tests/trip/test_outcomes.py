@@ -1,0 +1,88 @@
+"""What a model, a Plan or a board does wrong, and the Outcome, reason and blame that come of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from farm import domain
+from farm.errors import InputError
+from farm.store import leases, results
+from tests.trip.conftest import Trip
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "code"),
+    [
+        ({"stage": "load", "how": "raise"}, "load_error"),
+        ({"stage": "load", "how": "crash"}, "crash"),
+        ({"stage": "first", "how": "exit"}, "no_result"),
+        ({"stage": "timed", "how": "hang"}, "timeout_run"),
+        ({"stage": "timed", "how": "flood_stdout"}, "flood"),
+    ],
+)
+def test_a_model_that_misbehaves_twice_is_failed_with_its_reason(
+    trip: Trip, misbehave: dict[str, str], code: str
+) -> None:
+    run = trip.bench(trip.fake(misbehave=misbehave), trip.local(), limits={"run_s": 3.0, "load_s": 2.0})
+    assert run.outcome is domain.Outcome.FAILED
+    assert [reason.code for reason in run.reasons] == [code]
+    assert run.blame is None
+    outcomes = [block.outcome for block in results.blocks_of(trip.store, run.id)]
+    assert outcomes == [domain.Outcome.FAILED, domain.Outcome.FAILED]
+    assert leases.current(trip.store, "local") is None
+
+
+def test_a_failure_names_the_stage_and_the_signal(trip: Trip) -> None:
+    run = trip.bench(trip.fake(misbehave={"stage": "load", "how": "crash"}), trip.local())
+    (reason,) = run.reasons
+    assert "load" in reason.text
+    assert "SIGSEGV" in reason.text
+
+
+def test_too_few_queries_make_a_run_noisy(trip: Trip) -> None:
+    run = trip.bench(
+        trip.fake(latency_us=400_000), trip.local(), min_queries=50, limits={"run_s": 3.0}, warmup_queries=0
+    )
+    assert run.outcome is domain.Outcome.NOISY
+    assert [reason.code for reason in run.reasons] == ["too_few_samples"]
+
+
+def test_an_artifact_over_its_memory_limit_is_failed(trip: Trip) -> None:
+    run = trip.bench(
+        trip.fake(load_bytes=400_000_000), trip.local(), limits={"memory_bytes": 120_000_000}, stage_peaks=False
+    )
+    assert run.outcome is domain.Outcome.FAILED
+    assert run.reasons[0].code in ("out_of_memory", "memory")
+
+
+def test_a_bad_feed_is_the_users_and_ends_the_run(trip: Trip, tmp_path: Path) -> None:
+    model = tmp_path / "models" / "broken.fake"
+    model.parent.mkdir()
+    model.write_text("not json")
+    run = trip.bench(model, trip.local())
+    assert (run.outcome, run.reasons[0].code) == (domain.Outcome.FAILED, "load_error")
+
+
+def test_a_board_that_cannot_be_reached_is_broken_and_blamed(trip: Trip) -> None:
+    board = domain.Board("gone", transport="ssh", address="nobody@127.0.0.1:1")
+    run = trip.bench(trip.fake(), board)
+    assert (run.outcome, run.blame) == (domain.Outcome.BROKEN, "board")
+    assert run.reasons[0].code == "board_unreachable"
+    assert leases.current(trip.store, "gone") is None
+
+
+def test_a_board_without_python_is_broken_with_advice(trip: Trip) -> None:
+    run = trip.bench(trip.fake(), trip.local(python="/nonexistent/python3"))
+    assert (run.outcome, run.reasons[0].code) == (domain.Outcome.BROKEN, "board_refused")
+    assert "inventory.yaml" in run.reasons[0].text
+
+
+def test_an_unknown_transport_is_the_users_mistake_and_the_run_is_ended(trip: Trip) -> None:
+    board = domain.Board("odd", transport="pigeon")
+    with pytest.raises(InputError, match="pigeon"):
+        trip.bench(trip.fake(), board)
+    (run,) = results.list_runs(trip.store)
+    assert run.outcome is domain.Outcome.FAILED
+    assert leases.current(trip.store, "odd") is None
