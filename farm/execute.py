@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 import re
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from farm_agent import wire
 from farm import agent, bundle, domain, validity
 from farm.errors import BoardBusy, Cancelled, FarmBug, FarmError, InputError, LeaseLost, StoreError
 from farm.home import evict
+from farm.renewal import Renewal
 from farm.settings import Settings
 from farm.store import jobs, leases, results
 from farm.store.db import Store
@@ -60,7 +60,7 @@ async def run(run_id: str, *, store: Store, board: domain.Board, settings: Setti
     if lease is None or lease.token != started.token:
         raise LeaseLost(f"Run {run_id} holds no lease on board '{board.name}' any more. Nothing was started.")
     trip = _Trip(store, started, job, lease, board, settings, watch)
-    renewal = _Renewal(store, lease, asyncio.get_running_loop(), trip.lose_lease)
+    renewal = Renewal(store, lease, asyncio.get_running_loop(), trip.lose_lease)
     renewal.start()
     try:
         ended = await trip.go()
@@ -78,6 +78,10 @@ async def run(run_id: str, *, store: Store, board: domain.Board, settings: Setti
             ended = await trip.end(domain.Outcome(error.outcome), (reason,), blame=error.blame)
             if isinstance(error, InputError | FarmBug | Cancelled):
                 raise
+    except Exception as error:  # the Run is ended whatever happens; then the door tells of our bug
+        text = f"benchfarm itself failed: {type(error).__name__}: {error}. Please report it."
+        await trip.end(domain.Outcome.BROKEN, (domain.Reason("farm_bug", text, "farm"),), blame="farm")
+        raise
     finally:
         renewal.stop()
         with contextlib.suppress(LeaseLost, StoreError):  # lost already, or it expires by itself
@@ -268,34 +272,18 @@ class _Trip:
         self.watch(Event("push", "artifact", fraction=done / total if total else 1.0))
 
     async def _keep_agent(self, worker: agent.Agent) -> None:
-        """Tell the agent that its lease lives on; the lease itself is renewed by `_Renewal`."""
+        """Tell the agent that its lease lives on; the lease itself is renewed by `Renewal`."""
         while True:
             await asyncio.sleep(self.lease.ttl_s / 3)
             await worker.renew(self.lease.ttl_s)
 
     async def _conclude(self) -> domain.Run:
-        """The Outcome that the Blocks lead to, as house.md's table says."""
-        failed = [result for result in self.results if result.outcome is domain.Outcome.FAILED]
-        broken = [result for result in self.results if result.outcome is domain.Outcome.BROKEN]
-        noisy = [result for result in self.results if result.outcome is domain.Outcome.NOISY]
-        if any(result.outcome is domain.Outcome.CANCELLED for result in self.results):
-            return await self.end(domain.Outcome.CANCELLED, ())
-        for reason in (reason for result in self.results for reason in result.reasons if reason.blame == "input"):
-            self.cause = reason
-            raise InputError(reason.text)
-        if broken:
-            return await self.end(domain.Outcome.BROKEN, broken[-1].reasons, blame=_blame(broken[-1].reasons))
-        if any(reason.code == "reference_failed" for reason in self.reasons):
-            return await self.end(domain.Outcome.BROKEN, tuple(self.reasons), blame="board")
-        if len(failed) >= 2:
-            return await self.end(domain.Outcome.FAILED, failed[-1].reasons)
-        if failed:
-            once = "; it failed once and then worked, so its figures are not to be trusted"
-            self.reasons += [replace(reason, text=reason.text + once) for reason in failed[0].reasons]
-        reasons = {reason.code: reason for result in noisy for reason in result.reasons}
-        reasons |= {reason.code: reason for reason in self.reasons}
-        outcome = domain.Outcome.NOISY if reasons else domain.Outcome.OK
-        return await self.end(outcome, tuple(reasons.values()))
+        outcome, reasons = validity.conclude(self.results, self.reasons)
+        if any(reason.blame == "input" for reason in reasons):
+            self.cause = reasons[0]
+            raise InputError(self.cause.text)
+        blame = next((reason.blame for reason in reasons if reason.blame in ("board", "farm")), "board")
+        return await self.end(outcome, reasons, blame=blame)
 
     async def end(
         self, outcome: domain.Outcome, reasons: tuple[domain.Reason, ...], *, blame: str | None = None
@@ -325,38 +313,6 @@ class _Trip:
         except LeaseLost:  # whoever expired the lease ends the Run, if we do not
             await asyncio.to_thread(results.abandon, self.store, self.run.id, reason, datetime.now(UTC))
             return await asyncio.to_thread(results.get_run, self.store, self.run.id)
-
-
-class _Renewal(threading.Thread):
-    """Renews the lease in the store on a thread of its own, so that a busy loop cannot lose it."""
-
-    def __init__(
-        self, store: Store, lease: domain.Lease, loop: asyncio.AbstractEventLoop, lost: Callable[[], None]
-    ) -> None:
-        super().__init__(name=f"renew {lease.board}", daemon=True)
-        self._store, self._lease, self._loop, self._lost = store, lease, loop, lost
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        """Renew every third of the time to live; give up when our own clock says that it is over."""
-        renewed = time.monotonic()
-        while not self._ended.wait(self._lease.ttl_s / 3):
-            try:
-                leases.renew(self._store, self._lease, now=datetime.now(UTC))
-                renewed = time.monotonic()
-            except LeaseLost:
-                break
-            except StoreError:
-                if time.monotonic() - renewed > self._lease.ttl_s:
-                    break
-        else:
-            return
-        if not self._ended.is_set():
-            self._loop.call_soon_threadsafe(self._lost)
-
-    def stop(self) -> None:
-        """No more renewals."""
-        self._ended.set()
 
 
 @contextlib.asynccontextmanager
@@ -412,10 +368,6 @@ def _identity(job: domain.Job, probe: Mapping[str, Any], blocks: list[domain.Blo
 def _context(probe: Mapping[str, Any], blocks: list[domain.BlockResult]) -> dict[str, Any]:
     first = next((result.facts for result in blocks if result.facts), {})
     return {"probe": probe.get("context", {}), "virtual": bool(probe.get("is_virtual")), "facts": dict(first)}
-
-
-def _blame(reasons: tuple[domain.Reason, ...]) -> str:
-    return next((reason.blame for reason in reasons if reason.blame), "board")
 
 
 def _code(error: FarmError) -> str:

@@ -1,4 +1,4 @@
-"""Is this Block to be trusted? Pure: a BlockResult and its Plan in, named reasons with their figures out.
+"""Is this Block, is this Run to be trusted? Pure: BlockResults and their Plan in, named reasons with figures out.
 
 Today's rules need no vendor sensor: too few samples, swap traffic, memory pressure, a sensor or sampler that was lost,
 a clock that jumped. The rules on throttling and foreign load come with the board families' sensors.
@@ -7,6 +7,7 @@ a clock that jumped. The rules on throttling and foreign load come with the boar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from farm_agent import wire
@@ -31,6 +32,33 @@ def block_reasons(result: domain.BlockResult, plan: wire.Plan) -> tuple[domain.R
         )
         if reason is not None
     )
+
+
+def conclude(
+    blocks: Sequence[domain.BlockResult], reasons: Sequence[domain.Reason]
+) -> tuple[domain.Outcome, tuple[domain.Reason, ...]]:
+    """The Outcome that a Run's Blocks lead to, and why. `reasons` are those of the Run as a whole.
+
+    An artifact is FAILED when it failed twice while the reference model worked in between; failing once and then
+    working makes the Run NOISY. A reason with blame "input" comes alone and first: the user must act.
+    """
+    found = {outcome: [block for block in blocks if block.outcome is outcome] for outcome in domain.Outcome}
+    for reason in (reason for block in blocks for reason in block.reasons if reason.blame == "input"):
+        return domain.Outcome.FAILED, (reason,)
+    if found[domain.Outcome.CANCELLED]:
+        return domain.Outcome.CANCELLED, found[domain.Outcome.CANCELLED][0].reasons
+    if found[domain.Outcome.BROKEN]:
+        return domain.Outcome.BROKEN, found[domain.Outcome.BROKEN][-1].reasons
+    if any(reason.code == "reference_failed" for reason in reasons):
+        return domain.Outcome.BROKEN, tuple(reasons)
+    failed = found[domain.Outcome.FAILED]
+    if len(failed) >= 2:
+        return domain.Outcome.FAILED, failed[-1].reasons
+    once = "; it failed once and then worked, so its figures are not to be trusted"
+    flaky = [replace(reason, text=reason.text + once) for block in failed for reason in block.reasons]
+    noisy = [reason for block in found[domain.Outcome.NOISY] for reason in block.reasons]
+    unique = {reason.code: reason for reason in (*noisy, *reasons, *flaky)}
+    return (domain.Outcome.NOISY if unique else domain.Outcome.OK), tuple(unique.values())
 
 
 def clock_reason(anchors: Sequence[tuple[int, int, int, int]]) -> domain.Reason | None:

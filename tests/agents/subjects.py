@@ -61,6 +61,11 @@ class Ended:
         return facts
 
     @cached_property
+    def warnings(self) -> list[str]:
+        """What the subject warned of, but for other programs on the machine that runs the tests."""
+        return [warning for warning in self.facts["warnings"] if "took the subject's CPU" not in warning]
+
+    @cached_property
     def failed(self) -> dict[str, Any]:
         assert self.status == 1, (self.lines, self.stderr)
         failed = self.messages[-1]["failed"]

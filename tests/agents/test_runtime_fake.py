@@ -72,10 +72,10 @@ def test_a_leak_shows_as_growth(tmp_path: Path) -> None:
     ("says", "key", "value"), [("nan", "nan", 1), ("inf", "inf", 1), ("constant", "constant", True)]
 )
 def test_bad_outputs_are_seen_without_numpy(tmp_path: Path, says: str, key: str, value: Any) -> None:
-    facts = subjects.run(tmp_path, {"outputs": says}).facts
+    ended = subjects.run(tmp_path, {"outputs": says})
 
-    assert facts["outputs"][0][key] == value
-    assert len(facts["warnings"]) == 1
+    assert ended.facts["outputs"][0][key] == value
+    assert len(ended.warnings) == 1
 
 
 @pytest.mark.skipif(not subjects.BARE_PYTHONS, reason="no other Python is installed here")

@@ -131,11 +131,11 @@ def test_the_users_npz_is_what_the_model_sees(tmp_path: Path) -> None:
 def test_nan_and_infinite_outputs_are_facts(tmp_path: Path) -> None:
     np.savez(tmp_path / "feed.npz", np.array([[-1, -1, 0, 1]], dtype=np.float32))
 
-    facts = run(tmp_path, model(LOG), feed=tmp_path / "feed.npz").facts
+    ended = run(tmp_path, model(LOG), feed=tmp_path / "feed.npz")
 
-    output = facts["outputs"][0]
+    output = ended.facts["outputs"][0]
     assert (output["nan"], output["inf"], output["min"], output["max"]) == (2, 1, 0.0, 0.0)
-    assert len(facts["warnings"]) == 2
+    assert len(ended.warnings) == 2
 
 
 def test_the_probes_tiny_model_is_a_tflite_file() -> None:

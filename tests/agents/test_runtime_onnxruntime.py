@@ -189,10 +189,10 @@ def test_nan_infinite_and_constant_outputs_are_facts_with_a_warning(
     nodes = [helper.make_node("Add", ["x", "w"], ["z"]), helper.make_node(op, ["z"], ["y"])]
     data = model(nodes, [("x", FLOAT, [8])], [("y", FLOAT, [8])], [far])
 
-    facts = run(tmp_path, data).facts
+    ended = run(tmp_path, data)
 
-    assert {key: facts["outputs"][0][key] for key in seen} == seen
-    (warning,) = facts["warnings"]
+    assert {key: ended.facts["outputs"][0][key] for key in seen} == seen
+    (warning,) = ended.warnings
     assert words in warning
 
 

@@ -168,11 +168,11 @@ def test_paced_keeps_the_delay_of_each_start(tmp_path: Path) -> None:
 def test_the_window_ends_before_the_supervisor_would_end_it(tmp_path: Path) -> None:
     limits = {"run_s": 0.6}
 
-    facts = subjects.run(tmp_path, {"latency_us": 20_000}, limits=limits, min_queries=1000, warmup_queries=1000).facts
+    ended = subjects.run(tmp_path, {"latency_us": 20_000}, limits=limits, min_queries=1000, warmup_queries=1000)
 
-    assert 0 < facts["n_warmup"] < 30
-    assert 0 < facts["n_timed"] < 30
-    (warning,) = facts["warnings"]
+    assert 0 < ended.facts["n_warmup"] < 30
+    assert 0 < ended.facts["n_timed"] < 30
+    (warning,) = ended.warnings
     assert "the Block's 0.6 s were over" in warning
 
 

@@ -75,3 +75,36 @@ def test_a_wall_clock_that_jumps_half_a_second_is_a_reason(last_unix_ns: int, ex
 
 def test_one_anchor_says_nothing_of_the_clock() -> None:
     assert validity.clock_reason([(0, 0, 0, 0)]) is None
+
+
+def ended(outcome: str, code: str | None = None, blame: str | None = None) -> domain.BlockResult:
+    reasons = (domain.Reason(code, f"because of {code}", blame),) if code else ()
+    return domain.BlockResult(0, "a", -1, domain.Outcome(outcome), reasons)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "outcome", "codes_"),
+    [
+        ([ended("OK"), ended("OK")], "OK", []),
+        ([ended("OK"), ended("NOISY", "swapped"), ended("NOISY", "swapped")], "NOISY", ["swapped"]),
+        ([ended("FAILED", "crash"), ended("FAILED", "crash")], "FAILED", ["crash"]),
+        ([ended("FAILED", "crash"), ended("OK"), ended("OK")], "NOISY", ["crash"]),
+        ([ended("OK"), ended("BROKEN", "board_io", "board")], "BROKEN", ["board_io"]),
+        ([ended("FAILED", "crash"), ended("CANCELLED", "cancelled")], "CANCELLED", ["cancelled"]),
+        ([ended("BROKEN", "bad_option", "input")], "FAILED", ["bad_option"]),
+    ],
+)
+def test_a_run_ends_as_its_blocks_say(blocks: list[domain.BlockResult], outcome: str, codes_: list[str]) -> None:
+    found, reasons = validity.conclude(blocks, [])
+    assert (found.value, [reason.code for reason in reasons]) == (outcome, codes_)
+
+
+def test_a_failed_artifact_on_a_board_whose_reference_fails_too_is_the_boards() -> None:
+    reference = domain.Reason("reference_failed", "", "board")
+    outcome, reasons = validity.conclude([ended("FAILED", "crash", "artifact")], [reference])
+    assert (outcome, reasons) == (domain.Outcome.BROKEN, (reference,))
+
+
+def test_a_clock_that_jumped_makes_good_blocks_noisy() -> None:
+    jumped = domain.Reason("clock_jump", "")
+    assert validity.conclude([ended("OK")], [jumped]) == (domain.Outcome.NOISY, (jumped,))

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+from tests.trip.conftest import board as board
 from tests.trip.conftest import trip as trip
 
 BUSY = {"duration_s": 60.0, "processes": 2, "min_queries": 20, "warmup_s": 0.02, "warmup_queries": 2}

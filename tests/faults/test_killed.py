@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,17 +20,6 @@ from tests.faults.conftest import BUSY, is_clean, kill, processes_of
 from tests.trip.conftest import Trip
 
 STAGES = ["interpreter", "load", "timed"]
-
-
-@pytest.fixture(params=["local", "ssh"])
-def board(request: pytest.FixtureRequest, trip: Trip) -> Iterator[domain.Board]:
-    """This machine, reached by each transport."""
-    if request.param == "local":
-        yield trip.local()
-        return
-    with sshd.asyncssh_server(trip.folder / "ssh") as server:
-        trip.settings = trip.settings.model_copy(update={"known_hosts": server.known_hosts})
-        yield server.board()
 
 
 def at(stage: str, action: object) -> execute.Watch:

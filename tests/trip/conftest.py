@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import pytest
 
 from farm import dispatch, domain, execute, intake, judge, settings
 from farm.store import db
+from tests import sshd
 
 Watch = Callable[[execute.Event], None]
 QUICK = {"duration_s": 0.2, "processes": 2, "min_queries": 20, "warmup_s": 0.02, "warmup_queries": 2}
@@ -69,6 +71,18 @@ class Trip:
         ended = asyncio.run(self.execute(self.grant(model, board, **plan), board, watch))
         judge.run(ended.id, store=self.store)
         return ended
+
+
+@pytest.fixture(params=["local", "ssh", pytest.param("openssh", marks=pytest.mark.system)])
+def board(request: pytest.FixtureRequest, trip: Trip) -> Iterator[domain.Board]:
+    """This machine, reached by each way: a subprocess, asyncssh's server, and OpenSSH's sshd."""
+    if request.param == "local":
+        yield trip.local()
+        return
+    start = sshd.openssh_server if request.param == "openssh" else sshd.asyncssh_server
+    with start(trip.folder / "ssh") as server:
+        trip.settings = trip.settings.model_copy(update={"known_hosts": server.known_hosts})
+        yield server.board(python=sys.executable)
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from farm import domain
+from farm import domain, show
 from farm.errors import InputError
-from farm.store import leases, results
+from farm.store import db, leases, results
+from tests import sshd
 from tests.trip.conftest import Trip
 
 
@@ -86,3 +87,38 @@ def test_an_unknown_transport_is_the_users_mistake_and_the_run_is_ended(trip: Tr
     (run,) = results.list_runs(trip.store)
     assert run.outcome is domain.Outcome.FAILED
     assert leases.current(trip.store, "odd") is None
+
+
+def test_a_board_whose_host_key_changed_is_broken_with_both_fingerprints_and_nothing_is_sent(trip: Trip) -> None:
+    with sshd.asyncssh_server(trip.folder / "first") as server:
+        trip.settings = trip.settings.model_copy(update={"known_hosts": server.known_hosts})
+        port = server.port
+        assert trip.bench(trip.fake(), server.board()).outcome is domain.Outcome.OK
+    with sshd.asyncssh_server(trip.folder / "second", port=port, pin=False) as impostor:
+        run = trip.bench(trip.fake(), impostor.board())
+        assert (run.outcome, run.blame, run.reasons[0].code) == (domain.Outcome.BROKEN, "board", "host_key_changed")
+        assert run.reasons[0].text.count("SHA256:") == 2
+        assert not Path(impostor.board().home).exists()
+
+
+def test_a_board_whose_disk_is_full_is_broken_and_nothing_half_written_stays(trip: Trip) -> None:
+    model = trip.fake(name="padded.fake")
+    model.write_text(model.read_text() + " " * 1_000_000)
+    with sshd.asyncssh_server(trip.folder / "ssh", disk_bytes=600_000) as server:  # a stand-in for a full disk
+        trip.settings = trip.settings.model_copy(update={"known_hosts": server.known_hosts})
+        run = trip.bench(model, server.board())
+        assert (run.outcome, run.blame, run.reasons[0].code) == (domain.Outcome.BROKEN, "board", "disk_full")
+        left = [path.name for path in Path(server.board().home).rglob("*") if path.is_file()]
+        assert [name for name in left if name.startswith("padded")] == []
+
+
+def test_the_whole_trip_is_the_same_on_postgresql(trip: Trip, postgres_url: str, tmp_path: Path) -> None:
+    trip.store = db.open_store(postgres_url, tmp_path / "blobs", upgrade=True)
+    try:
+        run = trip.bench(trip.fake(), trip.local())
+        assert run.outcome is domain.Outcome.OK
+        found = show.run_json(trip.store, run.id)
+        assert found["metrics"]["p50_latency_ns"]["processes"] == 2
+        assert [row["run"] for row in show.runs(trip.store)] == [run.id]
+    finally:
+        trip.store.close()

@@ -5,28 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from farm_dashboards import render
 
 from farm import domain, show
 from farm.store import leases, results
 from tests import sshd
 from tests.trip.conftest import Trip
-
-
-@pytest.fixture(params=["local", "ssh"])
-def board(request: pytest.FixtureRequest, trip: Trip) -> Iterator[domain.Board]:
-    """This machine, reached by each transport."""
-    if request.param == "local":
-        yield trip.local()
-        return
-    with sshd.asyncssh_server(trip.folder / "ssh") as server:
-        trip.settings = trip.settings.model_copy(update={"known_hosts": server.known_hosts})
-        yield server.board()
 
 
 def test_a_model_is_measured_stored_and_drawn(trip: Trip, board: domain.Board) -> None:
