@@ -1,6 +1,6 @@
 """A loop around a runtime with nothing of benchfarm in it: what fidelity compares our numbers with.
 
-python -I plain_loop.py MODEL SECONDS CPU     prints {"p50_ns": …, "n": …, "hwm_bytes": …}
+python -I plain_loop.py MODEL SECONDS WARMUP_SECONDS CPU     prints {"p50_ns": …, "n": …, "hwm_bytes": …}
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 
 
 def main() -> None:
-    model, seconds, cpu = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+    model, seconds, warmup_s, cpu = sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     os.sched_setaffinity(0, {cpu})
     import numpy as np
 
@@ -52,7 +52,7 @@ def main() -> None:
         query = interpreter.invoke
 
     clock = time.perf_counter_ns
-    warm = clock() + 500_000_000
+    warm = clock() + int(warmup_s * 1e9)
     while clock() < warm:
         query()
     taken: list[int] = []
