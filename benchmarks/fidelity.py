@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from farm_agent import launch, wire
+from farm_agent.block import subject_environment
 
 from farm import agent, bundle, dispatch, domain, execute, intake, judge, settings, show
 from farm.stats import summary
@@ -86,19 +87,9 @@ class Farm:
 
 def plain(model: Path, seconds: float) -> dict[str, float]:
     """The loop without benchfarm, in a fresh process with the environment that a subject has."""
-    environment = {
-        "PATH": os.defpath,
-        "HOME": tempfile.gettempdir(),
-        "LANG": "C.UTF-8",
-        "ORT_DISABLE_TELEMETRY": "1",
-        "ORT_TELEMETRY_DISABLED": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "MALLOC_TRIM_THRESHOLD_": "131072",
-    }
     words = [sys.executable, "-I", str(HERE / "plain_loop.py"), str(model), f"{seconds:g}", f"{WARMUP_S:g}", str(CPU)]
     answer: dict[str, float] = json.loads(
-        subprocess.run(words, env=environment, check=True, capture_output=True).stdout
+        subprocess.run(words, env=subject_environment(1), check=True, capture_output=True).stdout
     )
     return answer
 
@@ -223,20 +214,11 @@ def timed_subject(model: Path, plan: dict[str, Any]) -> float:
             "backstop": {},
         }
         messages = os.open(work / "messages", os.O_CREAT | os.O_RDWR)
-        environment = {
-            "PATH": os.defpath,
-            "HOME": folder,
-            "LANG": "C.UTF-8",
-            "ORT_DISABLE_TELEMETRY": "1",
-            "ORT_TELEMETRY_DISABLED": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "MALLOC_TRIM_THRESHOLD_": "131072",
-            "PYTHONHASHSEED": "0",
-        }
         words = ["/usr/bin/time", "-v", "-o", str(work / "time"), "sh", "-c", 'exec 3<>messages; exec "$@"', "sh"]
         words += [sys.executable, "-I", "./a", "subject"]
-        done = subprocess.run(words, cwd=work, env=environment, input=json.dumps(job).encode(), capture_output=True)
+        done = subprocess.run(
+            words, cwd=work, env=subject_environment(1), input=json.dumps(job).encode(), capture_output=True
+        )
         os.close(messages)
         if done.returncode:
             raise SystemExit(f"subject of {model.name} failed: {(work / 'messages').read_text()} {done.stderr!r}")

@@ -22,7 +22,7 @@ from farm import domain, units
 from farm.errors import AgentCrashed, AgentMismatch, BoardBusy, BoardRefused, ConnectionLost, LeaseLost
 from farm.transport import Channel, Transport
 
-HELLO_S = 30.0  # a cold Python, a probe of every runtime, and a predecessor that restores its knobs
+HELLO_S = 60.0  # a cold Python, a probe of every runtime, and a predecessor that restores its knobs
 SILENCE_S = 20.0  # the agent says `alive` every 5 s
 COLUMN_LIMIT = 50_000_000  # samples of one metric of one Block
 
@@ -119,13 +119,18 @@ class Agent:
         await self.channel.send(wire.dumps({"do": "cancel"}))
 
     async def _next(self) -> dict[str, Any]:
+        """The next event. Raises ConnectionLost where there is none for too long, and what `_event` raises."""
         try:
-            event = await asyncio.wait_for(self._events.get(), SILENCE_S)
+            return await self._event(SILENCE_S)
         except TimeoutError:
             raise ConnectionLost(
                 f"The agent on board '{self.board}' has said nothing for {SILENCE_S:.0f} s; every 5 s were promised."
-                " Check the board's network and power; the Run will be tried again."
+                " Check the board's network and power, then measure again."
             ) from None
+
+    async def _event(self, within_s: float) -> dict[str, Any]:
+        async with asyncio.timeout(within_s):  # wait_for may swallow a cancellation (Python 3.11)
+            event = await self._events.get()
         if isinstance(event, BaseException):
             raise event
         if event["event"] == "end":
@@ -160,11 +165,9 @@ async def start(transport: Transport, board: str, terms: Terms) -> AsyncIterator
 
 
 async def _hello(agent: Agent, terms: Terms) -> dict[str, Any]:
-    deadline = time.monotonic() + HELLO_S
     while True:
-        left = deadline - time.monotonic()
         try:
-            event = await asyncio.wait_for(agent._next(), max(left, 0.01))
+            event = await agent._event(HELLO_S)
         except TimeoutError:
             raise AgentCrashed(
                 f"The agent on board '{agent.board}' said no hello within {HELLO_S:.0f} s."

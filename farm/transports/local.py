@@ -241,7 +241,8 @@ class LocalChannel:
     async def wait(self, timeout_s: float) -> int | None:
         """See Channel."""
         try:
-            status = await asyncio.wait_for(self.process.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                status = await self.process.wait()
         except TimeoutError:
             return None
         if self._drain:  # what it said last may still be in the pipe

@@ -221,7 +221,8 @@ class SshChannel:
     async def wait(self, timeout_s: float) -> int | None:
         """See Channel."""
         try:
-            await asyncio.wait_for(self._process.wait_closed(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._process.wait_closed()
         except TimeoutError:
             return None
         if self._drain:
@@ -263,7 +264,8 @@ class SshChannel:
 
     async def _named(self) -> int | None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._is_named.wait(), KILL_GRACE_S)
+            async with asyncio.timeout(KILL_GRACE_S):
+                await self._is_named.wait()
         return self._pid
 
     def stderr_tail(self) -> str:

@@ -151,3 +151,22 @@ def test_control_characters_of_a_board_are_not_shown(tmp_path: Path) -> None:
     steps = [HELLO, PONG, "request", {**HEAD, "outcome": "FAILED", "reasons": [reason]}, column()]
     result = measure(tmp_path, *steps, {"event": "done", "block": 0}, PONG)
     assert result.reasons == (domain.Reason("x [2J", "a b c", None),)
+
+
+@pytest.mark.parametrize("ticks", range(5))
+def test_a_cancellation_that_meets_an_event_is_never_swallowed(ticks: int) -> None:
+    async def race() -> None:
+        events: asyncio.Queue[dict[str, Any] | BaseException] = asyncio.Queue()
+        worker = agent.Agent("pi", None, {}, events)  # type: ignore[arg-type] - nothing is sent
+        waiting = asyncio.create_task(worker._next())
+        await asyncio.sleep(0)
+        events.put_nowait({"event": "alive"})
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        if waiting.cancel():  # it had not ended yet
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        else:
+            assert (await waiting)["event"] == "alive"
+
+    asyncio.run(race())
