@@ -1,4 +1,4 @@
-"""How true are our numbers? One command, one table: `make fidelity` (or `python -m benchmarks.fidelity --rounds 12`).
+"""How true are our numbers? One command, one table: `make fidelity` (or `python -m benchmarks.fidelity --rounds 61`).
 
 1. P50 against a loop with nothing of benchfarm in it, over the same runtime: interleaved, median of ratios.
 2. Peak RSS against what GNU time says of the very same subject command, started from a thin parent.
@@ -332,7 +332,7 @@ def progress(text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=61, help="interleaved rounds of each P50 comparison")
+    parser.add_argument("--rounds", type=int, default=41, help="interleaved rounds of each P50 comparison")
     parser.add_argument("--seconds", type=float, default=0.4, help="timed seconds of each process")
     parser.add_argument("--only", nargs="*", default=NAMES, metavar="MODEL", help="models of the P50 comparison")
     parser.add_argument("--runs", type=int, default=10, help="runs with random paths and environments")
