@@ -121,16 +121,16 @@ class Agent:
     async def _next(self) -> dict[str, Any]:
         """The next event. Raises ConnectionLost where there is none for too long, and what `_event` raises."""
         try:
-            return await self._event(SILENCE_S)
+            async with asyncio.timeout(SILENCE_S):  # wait_for may swallow a cancellation (Python 3.11)
+                return await self._event()
         except TimeoutError:
             raise ConnectionLost(
                 f"The agent on board '{self.board}' has said nothing for {SILENCE_S:.0f} s; every 5 s were promised."
                 " Check the board's network and power, then measure again."
             ) from None
 
-    async def _event(self, within_s: float) -> dict[str, Any]:
-        async with asyncio.timeout(within_s):  # wait_for may swallow a cancellation (Python 3.11)
-            event = await self._events.get()
+    async def _event(self) -> dict[str, Any]:
+        event = await self._events.get()
         if isinstance(event, BaseException):
             raise event
         if event["event"] == "end":
@@ -152,7 +152,6 @@ async def start(transport: Transport, board: str, terms: Terms) -> AsyncIterator
         agent.hello = await _hello(agent, terms)
         await agent.anchor()
         yield agent
-        await agent.anchor()
     finally:
         try:
             await channel.close_stdin()
@@ -165,23 +164,22 @@ async def start(transport: Transport, board: str, terms: Terms) -> AsyncIterator
 
 
 async def _hello(agent: Agent, terms: Terms) -> dict[str, Any]:
-    while True:
-        try:
-            event = await agent._event(HELLO_S)
-        except TimeoutError:
-            raise AgentCrashed(
-                f"The agent on board '{agent.board}' said no hello within {HELLO_S:.0f} s."
-                f" Its last words: {agent.channel.stderr_tail()[-400:] or 'none'}. Try `farm probe {agent.board}`."
-            ) from None
-        if event["event"] == "hello":
-            break
-        if event["event"] == "error":
-            message = _text(event.get("message"))
-            if event.get("code") == "busy":
-                raise BoardBusy(f"Board '{agent.board}' is in use: {message}")
-            if event.get("code") == "refused_token":
-                raise LeaseLost(f"Board '{agent.board}' refused our lease token {terms.token}: {message}")
-            raise BoardRefused(f"The agent on board '{agent.board}' cannot work: {message}")
+    try:
+        async with asyncio.timeout(HELLO_S):
+            while (event := await agent._event())["event"] not in ("hello", "error"):
+                pass
+    except TimeoutError:
+        raise AgentCrashed(
+            f"The agent on board '{agent.board}' said no hello within {HELLO_S:.0f} s."
+            f" Its last words: {agent.channel.stderr_tail()[-400:] or 'none'}. Try `farm probe {agent.board}`."
+        ) from None
+    if event["event"] == "error":
+        message = _text(event.get("message"))
+        if event.get("code") == "busy":
+            raise BoardBusy(f"Board '{agent.board}' is in use: {message}")
+        if event.get("code") == "refused_token":
+            raise LeaseLost(f"Board '{agent.board}' refused our lease token {terms.token}: {message}")
+        raise BoardRefused(f"The agent on board '{agent.board}' cannot work: {message}")
     for name, ours in (("wire", wire.VERSION), ("measure", wire.MEASURE_VERSION), ("agent", terms.agent_hash)):
         if event.get(name) != ours:
             raise AgentMismatch(

@@ -26,7 +26,7 @@ from farm.renewal import Renewal
 from farm.settings import Settings
 from farm.store import jobs, leases, results
 from farm.store.db import Store
-from farm.transport import Ask, Progress, Transport, find_python, reach
+from farm.transport import Ask, Transport, find_python, reach
 
 REFERENCE = b'{"latency_us": 50}'  # the reference model of a board without one of its own: the runtime `fake`
 BUSY_WAIT_S = 120.0  # for a board that someone else holds
@@ -191,13 +191,10 @@ class _Trip:
             self.results.append(result)
             await asyncio.to_thread(results.save_block, self.store, self.run.id, self.lease.token, result)
             index += 1
-            if result.outcome is domain.Outcome.OK:
+            if result.outcome in (domain.Outcome.OK, domain.Outcome.NOISY):
                 continue
-            blames = {reason.blame for reason in result.reasons}
-            if result.outcome is not domain.Outcome.FAILED or "input" in blames:
-                if result.outcome is not domain.Outcome.NOISY:
-                    return
-                continue
+            if result.outcome is not domain.Outcome.FAILED or any(r.blame == "input" for r in result.reasons):
+                return
             failures += 1
             if failures == 2 or not await self._reference_works(transport, worker):
                 return
@@ -264,7 +261,8 @@ class _Trip:
                 for gone in await evict(transport, keep, sum(sizes[path] for path in missing) + PUSH_RESERVE_BYTES):
                     self.watch(Event("push", f"removed {gone} from the board to make room"))
             for path in missing:
-                await _push_file(transport, self.store.blobs.path(wanted[path]), path, wanted[path], self._pushed)
+                source = self.store.blobs.path(wanted[path])
+                await transport.push(source, path, sha256=wanted[path], progress=self._pushed)
             for name in {path.split("/")[1] for path in wanted}:
                 await transport.touch(f"artifacts/{name}")
 
@@ -332,11 +330,9 @@ async def _push_agent(transport: Transport) -> str:
     return f"{transport.home}/{path}"
 
 
-async def _push_file(
-    transport: Transport, source: Path, path: str, sha256: str = "", progress: Progress | None = None
-) -> None:
+async def _push_file(transport: Transport, source: Path, path: str, sha256: str = "") -> None:
     if not await transport.has(path, (await asyncio.to_thread(source.stat)).st_size):
-        await transport.push(source, path, sha256=sha256, progress=progress)
+        await transport.push(source, path, sha256=sha256)
 
 
 def _block(arm: domain.Arm, index: int) -> wire.Block:

@@ -43,8 +43,9 @@ def conclude(
     working makes the Run NOISY. A reason with blame "input" comes alone and first: the user must act.
     """
     found = {outcome: [block for block in blocks if block.outcome is outcome] for outcome in domain.Outcome}
-    for reason in (reason for block in blocks for reason in block.reasons if reason.blame == "input"):
-        return domain.Outcome.FAILED, (reason,)
+    wrong = next((reason for block in blocks for reason in block.reasons if reason.blame == "input"), None)
+    if wrong is not None:
+        return domain.Outcome.FAILED, (wrong,)
     if found[domain.Outcome.CANCELLED]:
         return domain.Outcome.CANCELLED, found[domain.Outcome.CANCELLED][0].reasons
     if found[domain.Outcome.BROKEN]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MESSAGES_FD = 3
 _CAP_RESERVE_S = 5.0  # of the Block's time limit, kept for writing the result
 _WAIT_LIMIT_RATIO = 0.02  # of a timed window; more is worth a warning
-_PART_BYTES = 1 << 16
+_PART_BYTES = 1 << 16  # small, as it would show in the peak of the process
 _BLAME_ARTIFACT = {"load": "load_error", "first": "run_error", "timed": "run_error"}
 
 
