@@ -52,7 +52,7 @@ fidelity: models ## how true are our numbers: the table of docs/fidelity.md
 
 lock: ## write requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--extra farm --extra onnxruntime --extra litert --group dev pyproject.toml -o requirements.lock
+		--extra farm --extra s3 --extra onnxruntime --extra litert --group dev pyproject.toml -o requirements.lock
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache out build dist
