@@ -1,4 +1,4 @@
-"""The nouns of the house as frozen data: Artifact, Board, Selector, Arm, Job, Lease, Run, Summary, Fingerprint.
+"""The nouns of the house as frozen data: Artifact, Board, Selector, Arm, Job, Lease, Run, Token, Notice, ...
 
 Plan and Block also travel to the board and live in `farm_agent.wire`.
 """
@@ -31,6 +31,40 @@ class Outcome(StrEnum):
     FAILED = "FAILED"
     BROKEN = "BROKEN"
     CANCELLED = "CANCELLED"
+
+
+class Verdict(StrEnum):
+    """Whether the model is good, of a Job that has ended. Whether the bench worked is an Outcome."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNDECIDED = "UNDECIDED"
+
+
+class BoardState(StrEnum):
+    """What the lab wants of a Board. Only a ready one is given out; whether it is leased, its Lease says."""
+
+    READY = "ready"
+    DRAINING = "draining"  # finishes what it has, takes nothing new; then it is in maintenance
+    MAINTENANCE = "maintenance"
+    RETIRED = "retired"
+
+
+class Health(StrEnum):
+    """What the farm knows of a Board's health. Only a good one is given out; an unknown one is checked first."""
+
+    UNKNOWN = "unknown"
+    GOOD = "good"
+    SUSPECT = "suspect"
+    QUARANTINED = "quarantined"
+
+
+class Role(StrEnum):
+    """What a token may do: `ci` submit and read within its Project; `engineer` all of it; `admin` the whole farm."""
+
+    CI = "ci"
+    ENGINEER = "engineer"
+    ADMIN = "admin"
 
 
 class JobState(StrEnum):
@@ -89,13 +123,25 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """What a Job asks of a Board. Only `name` is matched today; the others are stored and read back."""
+    """What a Job asks of a Board; `selector.py` reads, writes and matches it."""
 
     name: str | None = None
     family: str | None = None
+    generation: int | None = None
     accelerator: str | None = None
-    tags: tuple[str, ...] = ()
+    memory_bytes: int | None = None  # at least so much
+    tags: tuple[str, ...] = ()  # all of them
     virtual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How long each part of a Job may take. Time in the queue never counts as time of a Run."""
+
+    queue_s: float = 86_400.0  # from submission until a Board is granted, over all attempts
+    start_s: float = 300.0  # from the grant until the agent says hello
+    upload_s: float = 1800.0  # pushing what the board lacks
+    run_s: float | None = None  # measuring; None: as long as its Plans can take at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +151,15 @@ class Arm:
     letter: str
     artifact: Artifact
     plan: wire.Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an Outcome is not OK: a name from validity.py or the agent, its figures in words, and what to do."""
+
+    code: str
+    text: str
+    blame: str | None = None  # "artifact", "input", "board" or "farm" where it is somebody's doing
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +175,39 @@ class Job:
     commit: str | None = None
     branch: str | None = None
     submitted_by: str | None = None
+    priority: int = 0  # the larger, the earlier: see PRIORITIES
+    limits: TimeLimits = TimeLimits()
+    affinity: str | None = None  # the Board that holds its baseline: preferred where the Selector allows
+    retry_of: str | None = None  # the Job that a person tries again by this one
     state: JobState = JobState.QUEUED
+    queued_at: datetime | None = None  # when it last joined the queue; None: when it was submitted
+    not_before: datetime | None = None  # a cool-down before the next attempt
+    avoid: tuple[str, ...] = ()  # Boards on which an attempt was BROKEN
+    cancel_at: datetime | None = None  # when a person asked for its end
+    ended_at: datetime | None = None
+    outcome: Outcome | None = None  # of its last Run, once it has ended
+    verdict: Verdict | None = None
+    reasons: tuple[Reason, ...] = ()  # why the outcome is not OK
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What `assign` needs to know of a queued Job."""
+
+    job_id: str
+    project: str
+    selector: Selector
+    runtimes: frozenset[str]
+    priority: int
+    submitted_at: datetime
+    avoid: frozenset[str] = frozenset()  # Boards taken only where no other that fits exists
+    affinity: str | None = None  # the Board that is preferred where it fits
+    patient_until: datetime | None = None  # until then it waits while that Board is merely busy
+    expected_s: float = 60.0  # how long it will use the Board
+
+
+PRIORITIES = {"low": -10, "normal": 0, "high": 10}
+"""What a person calls a Job's priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +219,87 @@ class Lease:
     holder: str
     ttl_s: float
     granted_at: datetime
+    renewals: int = 0
+    is_check: bool = False  # of the Board's health, not for a Run
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why an Outcome is not OK: a name from validity.py or the agent, its figures in words, and what to do."""
+class BoardStatus:
+    """A Board as the farm sees it now."""
 
-    code: str
+    board: Board
+    state: BoardState = BoardState.READY
+    health: Health = Health.UNKNOWN
+    failures: int = 0  # BROKEN Runs in a row that were blamed on it
+    note: str = ""  # why its health is not good, or what a person wrote when its state was changed
+    next_check_at: datetime | None = None  # when its health is looked at next, where it is not good
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process that can carry out Runs at its site."""
+
+    id: str  # host:pid:random
+    site: str
+    slots: int  # Runs at once
+    started_at: datetime
+    beats: int = 0  # rises while it lives
+    seen_at: datetime | None = None
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a client shows to be let in; only the hash of its secret is stored."""
+
+    id: str
+    name: str
+    role: Role
+    project: str | None  # None: every Project (admins only)
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a Job, in the order it was told."""
+
+    id: int
+    job_id: str
+    run_id: str | None
+    at: datetime
+    kind: str  # submitted, granted, stage, progress, note, block, end, requeued, done, cancelled, ...
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of the audit log: who changed what, and when."""
+
+    id: int
+    at: datetime
+    actor: str  # name of the token, or user@host of a command on the coordinator itself
+    action: str  # such as token.create
+    subject: str
+    project: str | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a human or a CI system is told."""
+
+    id: str  # uuid7
+    kind: str  # job.done, board.quarantined, ...
+    project: str | None
+    title: str
     text: str
-    blame: str | None = None  # "artifact", "input", "board" or "farm" where it is somebody's doing
+    at: datetime
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +310,12 @@ class Run:
     job_id: str
     board: str
     token: int
-    started_at: datetime
+    started_at: datetime  # when it was granted
     ended_at: datetime | None = None
     outcome: Outcome | None = None
     blame: str | None = None  # "board" or "farm" where BROKEN
+    begun_at: datetime | None = None  # when a worker took it up; a granted Run that nobody took up blames nobody
+    worker: str | None = None
     reasons: tuple[Reason, ...] = ()
     fingerprint: str | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
@@ -184,9 +345,24 @@ class BlockResult:
     samples: tuple[Samples, ...] = ()
 
 
-def new_id() -> str:
-    """A fresh uuid7 as text: sorts by time."""
-    return str(uuid_utils.uuid7())
+def new_id(after: str = "") -> str:
+    """A fresh uuid7 as text: sorts by time, and after another one whatever the clock did since."""
+    fresh = str(uuid_utils.uuid7())
+    return fresh if fresh > after else str(uuid_utils.UUID(int=uuid_utils.UUID(after).int + 1))
+
+
+def plan_line(plan: wire.Plan, identity: Mapping[str, Any] | None = None) -> str:
+    """A Plan in one line for people."""
+    runtime = dict((identity or {}).get("runtime") or {})
+    words = [
+        plan.scenario + "".join(f" {name}={value}" for name, value in sorted(plan.scenario_options.items())),
+        f"{plan.duration_s:g} s",
+        f"{plan.processes} processes" if plan.processes > 1 else "1 process",
+        f"{plan.cache} cache",
+        " ".join(str(word) for word in (plan.runtime, runtime.get("version")) if word),
+        *(f"{name}={value}" for name, value in sorted(plan.options.items())),
+    ]
+    return ", ".join(words)
 
 
 def plan_form(plan: wire.Plan) -> dict[str, Any]:

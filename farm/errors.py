@@ -29,6 +29,30 @@ class NotFound(InputError):
     """What you named is not there."""
 
 
+class KeyReused(InputError):
+    """An idempotency key was used for another request."""
+
+
+class Conflict(InputError):
+    """It cannot be done in the state in which the thing is."""
+
+
+class NotSignedIn(InputError):
+    """No valid token was given."""
+
+
+class Forbidden(InputError):
+    """Your token does not allow this."""
+
+
+class TooLarge(InputError):
+    """What you gave is larger than this farm takes."""
+
+
+class NoBoardFits(InputError):
+    """No board can ever satisfy the job."""
+
+
 class InventoryError(InputError):
     """inventory.yaml has mistakes."""
 
@@ -52,6 +76,10 @@ class LabError(FarmError):
 
     blame = "farm"
     retry = True
+
+
+class FarmUnreachable(LabError):
+    """The farm does not answer, or not as a farm does."""
 
 
 class BoardUnreachable(LabError):
@@ -89,6 +117,16 @@ class StoreFull(DiskFull):
     blame = "farm"
 
 
+class TookTooLong(LabError):
+    """A part of the job took longer than it may."""
+
+    blame = "board"
+
+
+class BrokerUnreachable(LabError):
+    """The message broker does not answer."""
+
+
 class AgentCrashed(LabError):
     """The agent ended before its work was done."""
 
@@ -111,6 +149,20 @@ class LeaseLost(LabError):
 
 class StoreError(LabError):
     """The database or the blob store failed."""
+
+
+class DeliveryFailed(LabError):
+    """A notice could not be delivered. It is tried again."""
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s  # how long the receiver asks to be left alone
+
+
+class DeliveryRefused(LabError):
+    """A notice's receiver will not have it, however often it is sent."""
+
+    retry = False
 
 
 class Cancelled(FarmError):

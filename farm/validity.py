@@ -1,4 +1,4 @@
-"""Is this Block, is this Run to be trusted? Pure: BlockResults and their Plan in, named reasons with figures out.
+"""Is this Block, is this Run to be trusted, and is its Job tried again? Pure: named reasons with figures out.
 
 Today's rules need no vendor sensor: too few samples, swap traffic, memory pressure, a sensor or sampler that was lost,
 a clock that jumped. The rules on throttling and foreign load come with the board families' sensors.
@@ -7,7 +7,7 @@ a clock that jumped. The rules on throttling and foreign load come with the boar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from farm_agent import wire
@@ -17,6 +17,9 @@ from farm import domain
 SWAP_LIMIT_BYTES = 1 << 20
 PRESSURE_LIMIT_RATIO = 0.10  # share of the Block in which some process waited for memory
 CLOCK_JUMP_NS = 500_000_000
+NOISY_RETRIES = 2
+BROKEN_RETRIES = 3
+BROKEN_PAUSE_S = (0.0, 5.0, 30.0)  # before the first, second and third retry
 
 
 def block_reasons(result: domain.BlockResult, plan: wire.Plan) -> tuple[domain.Reason, ...]:
@@ -60,6 +63,43 @@ def conclude(
     noisy = [reason for block in found[domain.Outcome.NOISY] for reason in block.reasons]
     unique = {reason.code: reason for reason in (*noisy, *reasons, *flaky)}
     return (domain.Outcome.NOISY if unique else domain.Outcome.OK), tuple(unique.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The Job is tried again: how much later, and on which Boards rather not."""
+
+    after_s: float
+    avoid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The Job is over."""
+
+    verdict: domain.Verdict | None
+
+
+def next_step(runs: Sequence[domain.Run], *, cool_down_s: float) -> Again | Done:
+    """What comes after the last of a Job's Runs, all of which have ended, oldest first.
+
+    NOISY is tried again after a cool-down, at most twice; BROKEN at most three times, elsewhere where it can be. What
+    the input is to blame for, or our own bug, would only end so again.
+    """
+    last = runs[-1]
+    if last.outcome is domain.Outcome.NOISY:
+        if sum(run.outcome is domain.Outcome.NOISY for run in runs) <= NOISY_RETRIES:
+            return Again(cool_down_s)
+        return Done(domain.Verdict.UNDECIDED)
+    if last.outcome is domain.Outcome.BROKEN:
+        broken = sum(run.outcome is domain.Outcome.BROKEN for run in runs)
+        if broken > BROKEN_RETRIES or any(reason.code == "farm_bug" for reason in last.reasons):
+            return Done(None)
+        return Again(BROKEN_PAUSE_S[broken - 1], (last.board,) if last.blame == "board" else ())
+    if last.outcome is domain.Outcome.FAILED:
+        is_input = any(reason.blame == "input" for reason in last.reasons)
+        return Done(None if is_input else domain.Verdict.FAIL)
+    return Done(domain.Verdict.PASS if last.outcome is domain.Outcome.OK else None)
 
 
 def clock_reason(anchors: Sequence[tuple[int, int, int, int]]) -> domain.Reason | None:

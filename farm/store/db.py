@@ -21,10 +21,11 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 import farm
 from farm.errors import FarmBug, FarmError, InputError, StoreError
-from farm.store.blobs import Blobs, disk_full
+from farm.store.blobs import Blobs, disk_full, open_blobs
 from farm.store.tables import REVISION, Table
 
 BUSY_TIMEOUT_S = 30.0
+_DANGLING = "PRAGMA foreign_key_check"
 _UPGRADE_LOCK = 7_146_912_830  # any number, the same for every farm: one upgrade at a time on PostgreSQL
 
 
@@ -49,14 +50,22 @@ class Store:
         with _edge(self.engine.url), Session(self.engine) as session:
             yield session
 
+    def check(self) -> None:
+        """Raise StoreError where the database does not answer, or its tables are of another version."""
+        with _edge(self.engine.url):
+            found = _revision(self.engine)
+        if found != REVISION:
+            raise _wrong_revision(self.engine.url, found)
+
     def close(self) -> None:
         """Give every connection back."""
         self.engine.dispose()
 
 
-def open_store(url: str, blobs: Path, *, upgrade: bool) -> Store:
+def open_store(url: str, blobs: Path, *, upgrade: bool, blobs_url: str | None = None) -> Store:
     """Open the database at `url` and the folder of its blobs; with `upgrade`, bring its tables up to date first.
 
+    Where `blobs_url` names a bucket, the folder is its cache.
     Raises StoreError where it cannot be reached or its tables are of another version, InputError for a wrong url.
     """
     engine = _engine(url)
@@ -67,7 +76,7 @@ def open_store(url: str, blobs: Path, *, upgrade: bool) -> Store:
                 found = _upgrade(engine, found)
         if found != REVISION:
             raise _wrong_revision(engine.url, found)
-        return Store(engine, Blobs(blobs))
+        return Store(engine, open_blobs(blobs_url, blobs))
     except BaseException:
         engine.dispose()
         raise
@@ -152,14 +161,18 @@ def _connect_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) ->
 
 def _begin_sqlite(connection: Connection) -> None:
     # A deferred transaction that reads and then writes fails at once where another wrote in between.
-    writes = connection.get_execution_options().get("farm_writes", False)
+    options = connection.get_execution_options()
+    writes = options.get("farm_writes", False)
+    if options.get("farm_upgrades", False):  # a table that is made anew is dropped first; see _upgrade
+        connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
     connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _begin_postgresql(connection: Connection) -> None:
-    if not connection.get_execution_options().get("farm_writes", False):
-        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+    driver: Any = connection.connection.dbapi_connection
+    writes = connection.get_execution_options().get("farm_writes", False)
+    driver.read_only = None if writes else True  # part of its BEGIN, and no statement more
 
 
 def _to_json(data: Any) -> str:
@@ -181,11 +194,14 @@ def _upgrade(engine: Engine, found: str | None) -> str:
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    with engine.execution_options(farm_writes=True).begin() as connection:
+    with engine.execution_options(farm_writes=True, farm_upgrades=True).begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _UPGRADE_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if connection.dialect.name == "sqlite" and (broken := connection.exec_driver_sql(_DANGLING).first()):
+            raise FarmBug(f"Database {_shown(engine.url)} would point nowhere after its upgrade: {broken}.")
+    engine.dispose()  # the connection on which SQLite's foreign keys were off
     return REVISION
 
 

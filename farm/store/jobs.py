@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from farm_agent import wire
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from farm.domain import Arm, Artifact, File, Job, JobState, Selector, plan_form, plan_hash
-from farm.errors import InputError, NotFound
+from farm import selector
+from farm.domain import (
+    Arm,
+    Artifact,
+    Job,
+    JobState,
+    Outcome,
+    Reason,
+    Selector,
+    TimeLimits,
+    Verdict,
+    plan_form,
+    plan_hash,
+)
+from farm.errors import InputError, KeyReused, NotFound
+from farm.store import artifacts, events
 from farm.store.db import Store, insert_new
 from farm.store.tables import (
     ArmRow,
-    ArtifactFileRow,
     ArtifactRow,
     JobRow,
     ModelRow,
@@ -27,32 +42,72 @@ _SHOWN_CANDIDATES = 5
 def save_artifact(store: Store, artifact: Artifact) -> None:
     """Remember an Artifact; its bytes are the blobs of its files. The same again changes nothing."""
     with store.write() as session:
-        _save_artifact(session, artifact)
+        artifacts.save_within(session, artifact)
 
 
 def find_artifact(store: Store, sha256: str) -> Artifact:
     """The Artifact of that sha256, or of the only one that begins so. Raises NotFound, or InputError for several."""
     with store.read() as session:
         found = only_one(session, select(ArtifactRow.sha256), ArtifactRow.sha256, sha256, "Artifact")
-        return _artifact(session, found)
+        return artifacts.load(session, found)
 
 
-def save_job(store: Store, job: Job) -> None:
-    """Remember a Job with its Model, Artifacts and Plans. The same again changes nothing, its state included."""
+def replayed(store: Store, project: str, idempotency_key: str, request_hash: str) -> Job | None:
+    """The Job that the same request made before under this key. Raises KeyReused where it was another request."""
+    with store.read() as session:
+        project_id = session.scalars(select(ProjectRow.id).where(ProjectRow.name == project)).one_or_none()
+        before = None if project_id is None else _before(session, project_id, idempotency_key, request_hash)
+        return None if before is None else from_row(session, before)
+
+
+def save_job(store: Store, job: Job, *, idempotency_key: str | None = None, request_hash: str | None = None) -> Job:
+    """Remember a Job with its Model, Artifacts and Plans. The same again changes nothing, its state included.
+
+    With an idempotency key that this Project has used already, the Job of then is given back; InputError where that
+    was another request.
+    """
     with store.write() as session:
+        project_id = _project_id(session, job.project)
+        before = _before(session, project_id, idempotency_key, request_hash)
+        if before is not None:
+            return from_row(session, before)
+        queued_at = job.queued_at or job.submitted_at
+        runtimes = sorted({arm.plan.runtime for arm in job.arms})
         values = {
             "id": job.id,
-            "model_id": _model_id(session, job.project, job.model),
+            "model_id": _model_id(session, project_id, job.model),
+            "project_id": project_id,
             "selector": wire.as_dict(job.selector),
             "submitted_at": job.submitted_at,
             "commit": job.commit,
             "branch": job.branch,
             "submitted_by": job.submitted_by,
             "state": job.state,
+            "demand": selector.key(job.selector, runtimes),
+            "runtimes": runtimes,
+            "priority": job.priority,
+            "limits": wire.as_dict(job.limits),
+            "affinity": job.affinity,
+            "queued_at": queued_at,
+            "avoid": list(job.avoid),
+            "reasons": [wire.as_dict(reason) for reason in job.reasons],
+            "waited_s": 0.0,
+            "expected_s": expected_s(job),
+            "give_up_at": queued_at + timedelta(seconds=job.limits.queue_s),
+            "ended_at": job.ended_at,
+            "outcome": job.outcome,
+            "verdict": job.verdict,
+            "retry_of": job.retry_of,
+            "idempotency_key": idempotency_key,
+            "request_hash": request_hash,
         }
         insert_new(session, JobRow, values)
+        before = _before(session, project_id, idempotency_key, request_hash)
+        if before is not None and before.id != job.id:  # the same request at the same time
+            return from_row(session, before)
         for arm in job.arms:
-            _save_artifact(session, arm.artifact)
+            artifacts.save_within(session, arm.artifact)
+            artifacts.own_within(session, project_id, arm.artifact, job.submitted_at)
             insert_new(session, PlanRow, {"hash": plan_hash(arm.plan), "form": plan_form(arm.plan)})
             values = {
                 "job_id": job.id,
@@ -62,42 +117,93 @@ def save_job(store: Store, job: Job) -> None:
                 "plan": wire.as_dict(arm.plan),
             }
             insert_new(session, ArmRow, values)
+        row = session.get_one(JobRow, job.id)
+        if not events.any_of(session, job.id):
+            events.add(session, job.id, kind="submitted", at=job.submitted_at, data={"by": job.submitted_by})
+        return from_row(session, row)
 
 
-def get_job(store: Store, job_id: str) -> Job:
-    """The Job of that id. Raises NotFound."""
+def expected_s(job: Job) -> float:
+    """How long a Job should take on a Board: its Blocks, and about 3 s to start, load and end each."""
+    return sum(arm.plan.processes * (arm.plan.warmup_s + arm.plan.duration_s + 3.0) for arm in job.arms)
+
+
+def get_job(store: Store, job_id: str, *, project: str | None = None) -> Job:
+    """The Job of that id, or the only one that begins so. Raises NotFound, or InputError listing several.
+
+    With a Project, those of others are not there.
+    """
+    query = select(JobRow.id)
+    if project is not None:
+        query = query.join(ProjectRow, ProjectRow.id == JobRow.project_id).where(ProjectRow.name == project)
     with store.read() as session:
-        row = session.get(JobRow, job_id)
-        if row is None:
-            raise _no_job(job_id)
-        project, model = session.execute(
-            select(ProjectRow.name, ModelRow.name)
-            .join(ModelRow, ModelRow.project_id == ProjectRow.id)
-            .where(ModelRow.id == row.model_id)
-        ).one()
-        arms = session.scalars(select(ArmRow).where(ArmRow.job_id == job_id).order_by(ArmRow.letter))
-        return Job(
-            id=row.id,
-            project=project,
-            model=model,
-            arms=tuple(
-                Arm(arm.letter, _artifact(session, arm.artifact), wire.plan_from(arm.plan)) for arm in arms.all()
-            ),
-            selector=Selector(**{**row.selector, "tags": tuple(row.selector["tags"])}),
-            submitted_at=row.submitted_at,
-            commit=row.commit,
-            branch=row.branch,
-            submitted_by=row.submitted_by,
-            state=JobState(row.state),
-        )
+        found = only_one(session, query, JobRow.id, job_id, "Job")
+        return from_row(session, session.get_one(JobRow, found))
 
 
-def set_job_state(store: Store, job_id: str, state: JobState) -> None:
-    """Say where a Job is on its way. Raises NotFound."""
-    with store.write() as session:
-        changed = session.scalars(update(JobRow).where(JobRow.id == job_id).values(state=state).returning(JobRow.id))
-        if changed.one_or_none() is None:
-            raise _no_job(job_id)
+def list_jobs(
+    store: Store,
+    *,
+    project: str | None = None,
+    states: Sequence[JobState] = (),
+    model: str | None = None,
+    limit: int = 50,
+    before: str | None = None,
+) -> list[Job]:
+    """Jobs, the newest first; `before` is the id of the last one of the page before."""
+    query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
+    if project is not None:
+        query = query.join(ProjectRow, ProjectRow.id == JobRow.project_id).where(ProjectRow.name == project)
+    if states:
+        query = query.where(JobRow.state.in_(states))
+    if model is not None:
+        query = query.join(ModelRow, ModelRow.id == JobRow.model_id).where(ModelRow.name == model)
+    if before is not None:
+        query = query.where(JobRow.id < before)
+    with store.read() as session:
+        return [from_row(session, row) for row in session.scalars(query).all()]
+
+
+def row_of(session: Session, job_id: str, *, lock: bool = False) -> JobRow:
+    """A Job's row. Raises NotFound."""
+    row = session.get(JobRow, job_id, with_for_update=lock)
+    if row is None:
+        raise NotFound(f"Job {job_id!r} is not known to this farm. Check its id; `farm jobs` lists them.")
+    return row
+
+
+def from_row(session: Session, row: JobRow) -> Job:
+    """The Job of a row, with its Arms."""
+    project, model = session.execute(
+        select(ProjectRow.name, ModelRow.name)
+        .join(ModelRow, ModelRow.project_id == ProjectRow.id)
+        .where(ModelRow.id == row.model_id)
+    ).one()
+    arms = session.scalars(select(ArmRow).where(ArmRow.job_id == row.id).order_by(ArmRow.letter)).all()
+    return Job(
+        id=row.id,
+        project=project,
+        model=model,
+        arms=tuple(_arm(session, arm, row.project_id) for arm in arms),
+        selector=Selector(**{**row.selector, "tags": tuple(row.selector["tags"])}),
+        submitted_at=row.submitted_at,
+        commit=row.commit,
+        branch=row.branch,
+        submitted_by=row.submitted_by,
+        priority=row.priority,
+        limits=TimeLimits(**row.limits),
+        affinity=row.affinity,
+        retry_of=row.retry_of,
+        state=JobState(row.state),
+        queued_at=row.queued_at,
+        not_before=row.not_before,
+        avoid=tuple(row.avoid),
+        cancel_at=row.cancel_at,
+        ended_at=row.ended_at,
+        outcome=None if row.outcome is None else Outcome(row.outcome),
+        verdict=None if row.verdict is None else Verdict(row.verdict),
+        reasons=tuple(Reason(**reason) for reason in row.reasons),
+    )
 
 
 def only_one(session: Session, query: Any, column: Any, prefix: str, noun: str) -> str:
@@ -116,59 +222,29 @@ def only_one(session: Session, query: Any, column: Any, prefix: str, noun: str) 
     raise InputError(f"{noun} {prefix!r} is ambiguous: {shown}{more} begin so. Give more of it.")
 
 
-def _save_artifact(session: Session, artifact: Artifact) -> None:
-    for name in (artifact.name, artifact.entry, *(file.path for file in artifact.files)):
-        if not _is_text(name):
-            raise InputError(
-                f"Artifact {artifact.sha256[:12]} has the file name {name!r}, which is not UTF-8. Rename that file."
-            )
-    values = {
-        "sha256": artifact.sha256,
-        "name": artifact.name,
-        "entry": artifact.entry,
-        "is_folder": artifact.is_folder,
-    }
-    insert_new(session, ArtifactRow, values)
-    rows = [
-        {
-            "artifact": artifact.sha256,
-            "position": position,
-            "path": file.path,
-            "sha256": file.sha256,
-            "size_bytes": file.size_bytes,
-        }
-        for position, file in enumerate(artifact.files)
-    ]
-    insert_new(session, ArtifactFileRow, *rows)
+def _arm(session: Session, row: ArmRow, project_id: int) -> Arm:
+    return Arm(row.letter, artifacts.load(session, row.artifact, project_id), wire.plan_from(row.plan))
 
 
-def _is_text(name: str) -> bool:
-    """False for the surrogates that Python makes of a file name's wrong bytes, and for NUL."""
-    return "\0" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
+def _before(session: Session, project_id: int, idempotency_key: str | None, request_hash: str | None) -> JobRow | None:
+    """The Job that a Project made under this key, if any. Raises KeyReused where that was another request."""
+    if idempotency_key is None:
+        return None
+    known = select(JobRow).where(JobRow.project_id == project_id, JobRow.idempotency_key == idempotency_key)
+    before = session.scalars(known).one_or_none()
+    if before is not None and before.request_hash != request_hash:
+        raise KeyReused(
+            f"Idempotency-Key {idempotency_key!r} was used for another request, which made job {before.id}. "
+            "Use a fresh key for each submission."
+        )
+    return before
 
 
-def _artifact(session: Session, sha256: str) -> Artifact:
-    row = session.get_one(ArtifactRow, sha256)
-    files = session.scalars(
-        select(ArtifactFileRow).where(ArtifactFileRow.artifact == sha256).order_by(ArtifactFileRow.position)
-    )
-    return Artifact(
-        sha256=row.sha256,
-        name=row.name,
-        entry=row.entry,
-        files=tuple(File(file.path, file.sha256, file.size_bytes) for file in files),
-        is_folder=row.is_folder,
-    )
-
-
-def _model_id(session: Session, project: str, model: str) -> int:
+def _project_id(session: Session, project: str) -> int:
     insert_new(session, ProjectRow, {"name": project})
-    project_id = session.scalars(select(ProjectRow.id).where(ProjectRow.name == project)).one()
+    return session.scalars(select(ProjectRow.id).where(ProjectRow.name == project)).one()
+
+
+def _model_id(session: Session, project_id: int, model: str) -> int:
     insert_new(session, ModelRow, {"project_id": project_id, "name": model})
     return session.scalars(select(ModelRow.id).where(ModelRow.project_id == project_id, ModelRow.name == model)).one()
-
-
-def _no_job(job_id: str) -> NotFound:
-    return NotFound(
-        f"Job {job_id!r} is not known to this farm. Check its id, or which database FARM_DATABASE_URL names."
-    )

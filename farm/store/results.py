@@ -1,4 +1,4 @@
-"""Boards, Runs, Blocks, Samples, Summaries and events: what was measured where, and what came of it.
+"""Runs, Blocks, Samples and Summaries: what was measured where, and what came of it.
 
 Every write of a Run carries its lease token and is refused when that is stale; the same write again changes nothing.
 """
@@ -9,16 +9,16 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
 from farm_agent import wire
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from farm.domain import BlockResult, Board, Outcome, Reason, Run, Samples, Summary, digest
+from farm.domain import BlockResult, Outcome, Reason, Run, Samples, Summary, digest
 from farm.errors import BoardBusy, FarmBug, NotFound, StoreError
 from farm.store import columns, leases
 from farm.store.db import Store, insert_new
@@ -26,45 +26,17 @@ from farm.store.jobs import only_one
 from farm.store.tables import (
     ArmRow,
     BlockRow,
-    BoardRow,
-    EventRow,
     JobRow,
     LeaseRow,
     ModelRow,
+    ProjectRow,
     RunRow,
     SamplesRow,
     SeriesRow,
     SummaryRow,
 )
 
-_BOARD_COLUMNS = ("name", "site", "transport", "address", "is_virtual", "facts")
 _RUN_FIELDS = tuple(field.name for field in fields(Run))
-
-
-def save_board(store: Store, board: Board, now: datetime) -> None:
-    """Remember a Board's inventory entry, and its facts where it has some: what it last answered stays else."""
-    plain = wire.as_dict(board)
-    columns_ = {name: plain.pop(name) for name in _BOARD_COLUMNS} | {"entry": plain, "saved_at": now}
-    with store.write() as session:
-        insert_new(session, BoardRow, columns_)
-        if not board.facts:
-            del columns_["facts"]
-        session.execute(update(BoardRow).where(BoardRow.name == board.name).values(columns_))
-
-
-def get_board(store: Store, name: str) -> Board:
-    """The Board of that name. Raises NotFound."""
-    with store.read() as session:
-        row = session.get(BoardRow, name)
-        if row is None:
-            raise NotFound(f"Board {name!r} is not known to this farm. See `farm boards`, or add it to inventory.yaml.")
-        return _board(row)
-
-
-def list_boards(store: Store) -> list[Board]:
-    """Every Board, by name."""
-    with store.read() as session:
-        return [_board(row) for row in session.scalars(select(BoardRow).order_by(BoardRow.name))]
 
 
 def start_run(store: Store, run: Run) -> None:
@@ -81,6 +53,8 @@ def save_block(store: Store, run_id: str, token: int, block: BlockResult) -> Non
     """Keep a Block with its Samples: all of it or nothing. Raises LeaseLost, NotFound, DiskFull."""
     encoded = [columns.encode(samples) for samples in block.samples]
     content = _content(block)
+    # Before the transaction: an upload may take minutes, and a lock in the database would hold up the whole farm.
+    blob = store.blobs.put_bytes(b"".join(encoded)) if encoded else ""
     with store.write() as session:
         run = _own_run(session, run_id, token)
         stored = session.get(BlockRow, (run_id, block.index))
@@ -107,7 +81,7 @@ def save_block(store: Store, run_id: str, token: int, block: BlockResult) -> Non
         )
         session.flush()
         if encoded:
-            _save_samples(session, run_id, block, encoded, store.blobs.put_bytes(b"".join(encoded)))
+            _save_samples(session, run_id, block, encoded, blob)
 
 
 def finish_run(store: Store, run: Run, token: int) -> None:
@@ -133,7 +107,7 @@ def unfinished_runs(store: Store) -> list[Run]:
     over = (LeaseRow.board == RunRow.board) & (LeaseRow.token == RunRow.token) & LeaseRow.released_at.is_not(None)
     with store.read() as session:
         rows = session.scalars(select(RunRow).join(LeaseRow, over).where(RunRow.outcome.is_(None)).order_by(RunRow.id))
-        return [_run(row) for row in rows]
+        return [from_row(row) for row in rows]
 
 
 def abandon(store: Store, run_id: str, reason: Reason, now: datetime) -> None:
@@ -155,26 +129,55 @@ def abandon(store: Store, run_id: str, reason: Reason, now: datetime) -> None:
         row.reasons = [*row.reasons, wire.as_dict(reason)]
 
 
-def get_run(store: Store, run_id: str) -> Run:
-    """The Run of that id, or the only one that begins so. Raises NotFound, or InputError listing several."""
+def get_run(store: Store, run_id: str, *, project: str | None = None) -> Run:
+    """The Run of that id, or the only one that begins so. Raises NotFound, or InputError listing several.
+
+    With a Project, those of others are not there.
+    """
+    query = select(RunRow.id)
+    if project is not None:
+        query = query.where(_of_project(project))
     with store.read() as session:
-        return _run(session.get_one(RunRow, only_one(session, select(RunRow.id), RunRow.id, run_id, "Run")))
+        return from_row(session.get_one(RunRow, only_one(session, query, RunRow.id, run_id, "Run")))
+
+
+def runs_of(store: Store, job_id: str) -> list[Run]:
+    """A Job's Runs, the oldest first."""
+    with store.read() as session:
+        rows = session.scalars(select(RunRow).where(RunRow.job_id == job_id).order_by(RunRow.id))
+        return [from_row(row) for row in rows]
 
 
 def list_runs(
-    store: Store, *, model: str | None = None, board: str | None = None, limit: int = 50, before: str | None = None
+    store: Store,
+    *,
+    model: str | None = None,
+    board: str | None = None,
+    limit: int = 50,
+    before: str | None = None,
+    project: str | None = None,
 ) -> list[Run]:
     """Runs, the newest first; `before` is the id of the last one of the page before."""
     query = select(RunRow).order_by(RunRow.id.desc()).limit(limit)  # a uuid7 sorts by time
     if model is not None:
         query = query.join(JobRow, JobRow.id == RunRow.job_id).join(ModelRow, ModelRow.id == JobRow.model_id)
         query = query.where(ModelRow.name == model)
+    if project is not None:
+        query = query.where(_of_project(project))
     if board is not None:
         query = query.where(RunRow.board == board)
     if before is not None:
         query = query.where(RunRow.id < before)
     with store.read() as session:
-        return [_run(row) for row in session.scalars(query)]
+        return [from_row(row) for row in session.scalars(query)]
+
+
+def outcomes(store: Store) -> dict[str, int]:
+    """How many Runs ended in each Outcome."""
+    query = select(RunRow.outcome, func.count()).where(RunRow.outcome.is_not(None)).group_by(RunRow.outcome)
+    with store.read() as session:
+        found = {row[0]: row[1] for row in session.execute(query)}
+    return {outcome: found.get(outcome, 0) for outcome in Outcome}
 
 
 def blocks_of(store: Store, run_id: str) -> list[BlockResult]:
@@ -223,17 +226,10 @@ def summaries_of(store: Store, run_id: str) -> list[Summary]:
         return [Summary(**{field.name: getattr(row, field.name) for field in fields(Summary)}) for row in rows]
 
 
-def add_event(store: Store, run_id: str, *, kind: str, data: Mapping[str, Any], at: datetime) -> None:
-    """Remember something that happened in a Run."""
-    with store.write() as session:
-        session.add(EventRow(run_id=run_id, kind=kind, data=dict(data), at=at))
-
-
-def events_of(store: Store, run_id: str) -> list[tuple[datetime, str, Mapping[str, Any]]]:
-    """What happened in a Run, as it was told: (at, kind, data)."""
-    with store.read() as session:
-        rows = session.scalars(select(EventRow).where(EventRow.run_id == run_id).order_by(EventRow.id))
-        return [(row.at, row.kind, row.data) for row in rows]
+def _of_project(project: str) -> ColumnElement[bool]:
+    """That a Run is of a Job of this Project."""
+    owner = select(JobRow.id).join(ProjectRow, ProjectRow.id == JobRow.project_id).where(ProjectRow.name == project)
+    return RunRow.job_id.in_(owner)
 
 
 def _locked_run(session: Session, run_id: str) -> RunRow:
@@ -317,7 +313,8 @@ def _run_values(run: Run) -> dict[str, Any]:
     return values | {name: _plain(values[name]) for name in ("reasons", "identity", "context")}
 
 
-def _run(row: RunRow) -> Run:
+def from_row(row: RunRow) -> Run:
+    """The Run of a row."""
     values = {name: getattr(row, name) for name in _RUN_FIELDS}
     outcome = None if row.outcome is None else Outcome(row.outcome)
     return Run(**{**values, "outcome": outcome, "reasons": _reasons(row)})
@@ -325,11 +322,6 @@ def _run(row: RunRow) -> Run:
 
 def _reasons(row: RunRow | BlockRow) -> tuple[Reason, ...]:
     return tuple(Reason(**reason) for reason in row.reasons)
-
-
-def _board(row: BoardRow) -> Board:
-    stored = {name: getattr(row, name) for name in _BOARD_COLUMNS} | row.entry
-    return Board(**{**stored, "tags": tuple(stored["tags"])})
 
 
 def _plain(thing: Any) -> Any:

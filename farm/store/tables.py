@@ -2,6 +2,7 @@
 
 The database forbids the impossible: states and outcomes outside the words, two unreleased leases of one board, two
 Blocks in one place, a figure without a value or a reason. `migrations/` must lead to exactly this: a test compares DDL.
+New columns come last in their table, where a migration puts them.
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest file of migrations/versions: what this farm's tables are."""
 
+JOB_STATES = "'queued', 'running', 'done', 'cancelled', 'refused'"
+BOARD_STATES = "'ready', 'draining', 'maintenance', 'retired'"
+HEALTHS = "'unknown', 'good', 'suspect', 'quarantined'"
+ROLES = "'ci', 'engineer', 'admin'"
+VERDICTS = "'PASS', 'FAIL', 'UNDECIDED'"
 OUTCOMES = "'OK', 'NOISY', 'FAILED', 'BROKEN', 'CANCELLED'"
 
 
@@ -86,11 +92,13 @@ class FarmRow(Table):
 
 
 class ProjectRow(Table):
-    """Who owns Artifacts and Jobs."""
+    """Who owns Artifacts, Jobs and tokens; `usage_s`: board-seconds that it used, which halve each day."""
 
     __tablename__ = "project"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
+    usage_s: Mapped[float] = mapped_column(server_default="0")
+    usage_at: Mapped[datetime | None]
 
 
 class ModelRow(Table):
@@ -124,10 +132,25 @@ class ArtifactFileRow(Table):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
+class ProjectArtifactRow(Table):
+    """Which Project may see an Artifact: the same bytes may belong to many, and none learns of another's."""
+
+    __tablename__ = "project_artifact"
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    artifact: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"), primary_key=True)
+    received_at: Mapped[datetime]
+    name: Mapped[str]  # as this Project named it, and
+    entry: Mapped[str]  # the file within it that a runtime loads: another Project's must not matter
+
+
 class BoardRow(Table):
     """One physical board; `last_token` is the highest lease token it ever had."""
 
     __tablename__ = "board"
+    __table_args__ = (
+        CheckConstraint(f"state IN ({BOARD_STATES})", name="state"),
+        CheckConstraint(f"health IN ({HEALTHS})", name="health"),
+    )
     name: Mapped[str] = mapped_column(primary_key=True)
     site: Mapped[str]
     transport: Mapped[str]
@@ -137,6 +160,12 @@ class BoardRow(Table):
     facts: Mapped[dict[str, Any]]
     saved_at: Mapped[datetime]
     last_token: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    state: Mapped[str] = mapped_column(String(16), server_default="ready")
+    health: Mapped[str] = mapped_column(String(16), server_default="unknown")
+    failures: Mapped[int] = mapped_column(server_default="0")  # BROKEN Runs in a row that were blamed on it
+    checks: Mapped[int] = mapped_column(server_default="0")  # health checks in a row that failed
+    next_check_at: Mapped[datetime | None]  # when its health is looked at, where that is not good
+    note: Mapped[str] = mapped_column(server_default="")
 
 
 class PlanRow(Table):
@@ -152,8 +181,28 @@ class JobRow(Table):
 
     __tablename__ = "job"
     __table_args__ = (
-        CheckConstraint("state IN ('queued', 'running', 'done', 'cancelled', 'refused')", name="state"),
+        CheckConstraint(f"state IN ({JOB_STATES})", name="state"),
+        CheckConstraint(f"outcome IN ({OUTCOMES})", name="outcome"),
+        CheckConstraint(f"verdict IN ({VERDICTS})", name="verdict"),
+        CheckConstraint("(ended_at IS NOT NULL) = (state IN ('done', 'cancelled', 'refused'))", name="ended"),
+        UniqueConstraint("project_id", "idempotency_key"),
         Index(None, "model_id"),
+        Index(None, "project_id", "id"),
+        Index(
+            "ix_job_queue",
+            "demand",
+            "project_id",
+            "priority",
+            "submitted_at",
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_job_running",
+            "id",
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
+        ),
     )
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
@@ -163,6 +212,26 @@ class JobRow(Table):
     branch: Mapped[str | None]
     submitted_by: Mapped[str | None]
     state: Mapped[str] = mapped_column(String(16))
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    demand: Mapped[str] = mapped_column(String(16))  # hash of all that decides which Boards can serve it
+    runtimes: Mapped[list[Any]]
+    priority: Mapped[int]
+    limits: Mapped[dict[str, Any]]
+    affinity: Mapped[str | None]
+    queued_at: Mapped[datetime]
+    not_before: Mapped[datetime | None]
+    avoid: Mapped[list[Any]]
+    cancel_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    reasons: Mapped[list[Any]]
+    waited_s: Mapped[float]  # in the queue, before the last grant
+    expected_s: Mapped[float]  # on a Board, as its Plans say
+    give_up_at: Mapped[datetime]  # when it has been in the queue for too long
+    retry_of: Mapped[str | None] = mapped_column(String(36))
+    idempotency_key: Mapped[str | None]
+    request_hash: Mapped[str | None] = mapped_column(String(64))
 
 
 class ArmRow(Table):
@@ -189,6 +258,13 @@ class LeaseRow(Table):
             sqlite_where=text("released_at IS NULL"),
             postgresql_where=text("released_at IS NULL"),
         ),
+        Index(
+            "uq_lease_one_of_a_host",
+            "host",
+            unique=True,
+            sqlite_where=text("released_at IS NULL AND host IS NOT NULL"),
+            postgresql_where=text("released_at IS NULL AND host IS NOT NULL"),
+        ),
     )
     board: Mapped[str] = mapped_column(ForeignKey("board.name"), primary_key=True)
     token: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -197,6 +273,9 @@ class LeaseRow(Table):
     granted_at: Mapped[datetime]
     renewed_at: Mapped[datetime]
     released_at: Mapped[datetime | None]
+    renewals: Mapped[int] = mapped_column(BigInteger, server_default="0")  # rises while the holder lives
+    host: Mapped[str | None]  # of Boards that share one machine, which measures one at a time
+    is_check: Mapped[bool] = mapped_column(server_default=text("false"))  # of the Board's health, not for a Run
 
 
 class RunRow(Table):
@@ -211,6 +290,12 @@ class RunRow(Table):
         CheckConstraint("(blame IS NOT NULL) = (outcome IS NOT NULL AND outcome = 'BROKEN')", name="broken"),
         Index(None, "job_id"),
         Index(None, "board", "token"),
+        Index(
+            "ix_run_unfinished",
+            "id",
+            sqlite_where=text("outcome IS NULL"),
+            postgresql_where=text("outcome IS NULL"),
+        ),
     )
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
@@ -224,6 +309,8 @@ class RunRow(Table):
     fingerprint: Mapped[str | None] = mapped_column(String(64))
     identity: Mapped[dict[str, Any]]
     context: Mapped[dict[str, Any]]
+    begun_at: Mapped[datetime | None]
+    worker: Mapped[str | None]
 
 
 class BlockRow(Table):
@@ -311,12 +398,87 @@ class SummaryRow(Table):
 
 
 class EventRow(Table):
-    """Something that happened in a Run, in the order it was told."""
+    """Something that happened to a Job, in the order it was told: ids rise as they are committed, within one Job."""
 
     __tablename__ = "event"
-    __table_args__ = (Index(None, "run_id"),)
+    __table_args__ = (Index(None, "job_id", "id"),)
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
-    run_id: Mapped[str] = mapped_column(ForeignKey("run.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"))
+    run_id: Mapped[str | None] = mapped_column(String(36))
     at: Mapped[datetime]
     kind: Mapped[str]
     data: Mapped[dict[str, Any]]
+
+
+class WorkerRow(Table):
+    """A worker process; `beats` rises while it lives."""
+
+    __tablename__ = "worker"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str]
+    slots: Mapped[int]
+    started_at: Mapped[datetime]
+    beats: Mapped[int] = mapped_column(BigInteger)
+    seen_at: Mapped[datetime]
+    draining: Mapped[bool]
+
+
+class TokenRow(Table):
+    """What a client shows to be let in. Its secret is 256 random bits, so that a plain sha256 of it is enough."""
+
+    __tablename__ = "token"
+    __table_args__ = (
+        CheckConstraint(f"role IN ({ROLES})", name="role"),
+        CheckConstraint("project_id IS NOT NULL OR role = 'admin'", name="project"),
+        UniqueConstraint("secret_sha256"),
+    )
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str]
+    role: Mapped[str] = mapped_column(String(16))
+    project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"))
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    created_by: Mapped[str]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class ChangeRow(Table):
+    """The audit log: who changed what, and when. Rows are only ever added."""
+
+    __tablename__ = "change"
+    __table_args__ = (Index(None, "project"),)
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    project: Mapped[str | None]
+    data: Mapped[dict[str, Any]]
+
+
+class NoticeRow(Table):
+    """A Notice on its way to one channel of notifiers.yaml; delivered, given up, or due again."""
+
+    __tablename__ = "notice"
+    __table_args__ = (
+        Index(
+            "ix_notice_due",
+            "due_at",
+            sqlite_where=text("due_at IS NOT NULL"),
+            postgresql_where=text("due_at IS NOT NULL"),
+        ),
+    )
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    project: Mapped[str | None]
+    title: Mapped[str]
+    text: Mapped[str]
+    at: Mapped[datetime]
+    data: Mapped[dict[str, Any]]
+    attempts: Mapped[int]
+    due_at: Mapped[datetime | None]  # NULL: delivered or given up
+    delivered_at: Mapped[datetime | None]
+    error: Mapped[str | None]

@@ -24,7 +24,7 @@ from farm.domain import (
     Selector,
     new_id,
 )
-from farm.store import jobs, leases, results
+from farm.store import boards, jobs, leases, results
 from farm.store.db import Store
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, UTC)
@@ -66,7 +66,7 @@ def a_job(**changes: Any) -> Job:
 
 def a_lease(store: Store, board: Board = BOARD) -> Lease:
     """A Lease on a Board that is saved with it."""
-    results.save_board(store, board, NOW)
+    boards.save_board(store, board, NOW)
     return leases.grant(store, board.name, holder="ann@bench", ttl_s=30.0, now=NOW)
 
 

@@ -1,4 +1,4 @@
-"""Blobs: a name always stands for all of its bytes."""
+"""Blobs: a name always stands for all of its bytes, in a folder and in a bucket."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from farm.errors import InputError, NotFound, StoreError
+from farm.errors import InputError, NotFound, StoreError, TooLarge
 from farm.store.blobs import Blobs
 
 HELLO = hashlib.sha256(b"hello").hexdigest()
 
 
+@pytest.fixture(params=["folder", "bucket"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    found: Blobs = Blobs(tmp_path / "blobs") if request.param == "folder" else request.getfixturevalue("s3_blobs")
+    return found
+
+
 @pytest.fixture
-def blobs(tmp_path: Path) -> Blobs:
+def folder(tmp_path: Path) -> Blobs:
     return Blobs(tmp_path / "blobs")
 
 
@@ -27,12 +34,19 @@ def blobs(tmp_path: Path) -> Blobs:
 def test_what_is_no_hash_is_no_blob(blobs: Blobs, name: str) -> None:
     with pytest.raises(InputError, match="a sha256 is 64 hex digits"):
         blobs.path(name)
+    for call in (blobs.has, blobs.local, blobs.open, blobs.size_bytes, blobs.verify, blobs.delete):
+        with pytest.raises(InputError, match="a sha256 is 64 hex digits"):
+            call(name)
+    with pytest.raises(InputError, match="a sha256 is 64 hex digits"):
+        blobs.put_stream([b""], expected=name)
 
 
 def test_a_blob_that_is_not_there_is_not_found(blobs: Blobs) -> None:
     assert not blobs.has(HELLO)
-    with pytest.raises(NotFound, match=f"Blob {HELLO} is not in .*Restore"):
-        blobs.open(HELLO)
+    for call in (blobs.open, blobs.local, blobs.size_bytes, blobs.verify):
+        with pytest.raises(NotFound, match=f"Blob {HELLO} is not in .*Restore"):
+            call(HELLO)
+    assert _files(blobs) == []
 
 
 def test_a_corrupt_blob_is_detected(blobs: Blobs) -> None:
@@ -70,12 +84,14 @@ def test_a_file_that_changes_while_it_is_read_is_refused(blobs: Blobs, tmp_path:
     assert _files(blobs) == []
 
 
-def test_a_full_disk_leaves_nothing_behind(blobs: Blobs, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_behind(folder: Blobs, tmp_path: Path) -> None:
     source = tmp_path / "model.onnx"
     source.write_bytes(bytes(1 << 20))
-    assert _in_a_child_that_may_write(64 << 10, f"blobs.put_file(Path({str(source)!r}))", blobs) == "StoreFull farm"
-    assert _in_a_child_that_may_write(64 << 10, "blobs.put_bytes(bytes(1 << 20))", blobs) == "StoreFull farm"
-    assert _files(blobs) == []
+    assert _in_a_child_that_may_write(64 << 10, f"blobs.put_file(Path({str(source)!r}))", folder) == "StoreFull farm"
+    assert _in_a_child_that_may_write(64 << 10, "blobs.put_bytes(bytes(1 << 20))", folder) == "StoreFull farm"
+    stream = f"blobs.put_stream([bytes(1 << 20)], expected={hashlib.sha256(bytes(1 << 20)).hexdigest()!r})"
+    assert _in_a_child_that_may_write(64 << 10, stream, folder) == "StoreFull farm"
+    assert _files(folder) == []
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_the_store(tmp_path: Path) -> None:
@@ -84,21 +100,80 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_store(tmp_path: Path
         Blobs(tmp_path / "file" / "blobs")
 
 
-def test_a_writer_killed_half_way_leaves_no_name_and_its_rest_is_swept(blobs: Blobs, tmp_path: Path) -> None:
+def test_a_writer_killed_half_way_leaves_no_name_and_its_rest_is_swept(folder: Blobs, tmp_path: Path) -> None:
     source = tmp_path / "model.onnx"
     source.write_bytes(bytes(4 << 20))
     kill = "lambda done, total: os.kill(os.getpid(), 9) if done > total * 0.6 else None"
-    child = _child(f"blobs.put_file(Path({str(source)!r}), progress={kill})", blobs)
+    child = _child(f"blobs.put_file(Path({str(source)!r}), progress={kill})", folder)
     assert child.returncode == -signal.SIGKILL
-    (rest,) = _files(blobs)
+    (rest,) = _files(folder)
     assert rest.name.startswith(".aside-")
-    assert not blobs.has(hashlib.sha256(bytes(4 << 20)).hexdigest())
-    Blobs(blobs.folder)
-    assert _files(blobs) == [rest]  # it might still be written
+    assert not folder.has(hashlib.sha256(bytes(4 << 20)).hexdigest())
+    Blobs(folder.folder)
+    assert _files(folder) == [rest]  # it might still be written
     two_hours_ago = time.time() - 7200
     os.utime(rest, (two_hours_ago, two_hours_ago))
-    Blobs(blobs.folder)
+    Blobs(folder.folder)
+    assert _files(folder) == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_stream_of_other_bytes_is_refused(blobs: Blobs, is_there: bool) -> None:
+    if is_there:
+        blobs.put_bytes(b"hello")
+    before = _files(blobs)
+    with pytest.raises(InputError) as told:
+        blobs.put_stream([b"hel", b"lp"], expected=HELLO)
+    assert str(told.value) == (
+        f"Upload of blob {HELLO} was refused: what came hashes to "
+        "fdd7585e08c4e2afd71dcabdb4636c89d557a3f42db9e2040c8bbd1708aa4ce7. "
+        "Compute the sha256 of what you send, or send it again."
+    )
+    assert (blobs.has(HELLO), _files(blobs)) == (is_there, before)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_stream_over_the_limit_is_refused_before_all_of_it_came(blobs: Blobs, is_there: bool) -> None:
+    if is_there:
+        blobs.put_bytes(b"hello")
+    chunks = iter([b"he", b"llo", b"never read"])
+    with pytest.raises(TooLarge, match=r"is too large: over 4 bytes came, which is the limit\. Send less"):
+        blobs.put_stream(chunks, expected=HELLO, limit_bytes=4)
+    assert next(chunks) == b"never read"
+    assert (blobs.has(HELLO), len(_files(blobs))) == (is_there, int(is_there))
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), KeyError("client gone")])
+def test_a_stream_that_breaks_off_leaves_nothing(blobs: Blobs, error: Exception) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"hel"
+        raise error
+
+    with pytest.raises(
+        (InputError, KeyError), match=r"broke off: Connection reset by peer\. Send it again|client gone"
+    ):
+        blobs.put_stream(chunks(), expected=HELLO)
+    assert not blobs.has(HELLO)
     assert _files(blobs) == []
+
+
+def test_a_store_that_takes_nothing_now_is_told(blobs: Blobs) -> None:
+    blobs.check()
+    assert _files(blobs) == []
+    blobs.folder.rmdir()
+    with pytest.raises(StoreError, match="Check that the folder is there and yours to write"):
+        blobs.check()
+
+
+def test_a_stream_is_kept_once(blobs: Blobs) -> None:
+    told: list[int] = []
+    assert blobs.put_stream([b"he", b"", b"llo"], expected=HELLO, limit_bytes=5, progress=told.append) == 5
+    assert told == [2, 2, 5]
+    inode = blobs.local(HELLO).stat().st_ino
+    assert blobs.put_stream(iter([b"hello"]), expected=HELLO) == 5
+    assert blobs.local(HELLO).stat().st_ino == inode
+    assert blobs.local(HELLO).read_bytes() == b"hello"
+    assert blobs.size_bytes(HELLO) == 5
 
 
 def test_a_file_is_kept_under_its_hash_and_read_only(blobs: Blobs, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from sqlalchemy import func, select
 
 from farm.domain import Arm, File, JobState, plan_hash
 from farm.errors import InputError, NotFound
-from farm.store import jobs
+from farm.store import jobs, queue
 from farm.store.db import Store
 from farm.store.tables import ArtifactFileRow, JobRow, ModelRow, PlanRow, ProjectRow
-from tests.farm.store.nouns import ARTIFACT, PLAN, a_job
+from tests.farm.store.nouns import ARTIFACT, LATER, NOW, PLAN, a_job
 
 
 def test_an_unknown_artifact_is_not_found(store: Store) -> None:
@@ -52,8 +52,6 @@ def test_a_file_name_that_is_not_text_is_refused(store: Store, name: str) -> Non
 def test_an_unknown_job_is_not_found(store: Store) -> None:
     with pytest.raises(NotFound, match="Job 'nowhere' is not known"):
         jobs.get_job(store, "nowhere")
-    with pytest.raises(NotFound, match="Job 'nowhere' is not known"):
-        jobs.set_job_state(store, "nowhere", JobState.DONE)
 
 
 def test_an_artifact_comes_back_as_it_was_saved_however_often(store: Store) -> None:
@@ -71,7 +69,7 @@ def test_a_folder_of_twenty_thousand_files_is_one_artifact(store: Store) -> None
 def test_a_job_comes_back_as_it_was_saved(store: Store) -> None:
     job = a_job(branch="main", submitted_by="ann")
     jobs.save_job(store, job)
-    assert jobs.get_job(store, job.id) == job
+    assert jobs.get_job(store, job.id) == replace(job, queued_at=NOW)
 
 
 def test_a_plan_keeps_the_seed_and_limits_that_its_hash_leaves_out(store: Store) -> None:
@@ -88,9 +86,9 @@ def test_a_plan_keeps_the_seed_and_limits_that_its_hash_leaves_out(store: Store)
 def test_saving_a_job_again_changes_nothing_not_even_its_state(store: Store) -> None:
     job = a_job()
     jobs.save_job(store, job)
-    jobs.set_job_state(store, job.id, JobState.DONE)
+    queue.cancel(store, job.id, by="ann", now=LATER)
     jobs.save_job(store, job)
-    assert jobs.get_job(store, job.id).state is JobState.DONE
+    assert jobs.get_job(store, job.id).state is JobState.CANCELLED
     assert _count(store, JobRow) == 1
     assert _count(store, ArtifactFileRow) == 2
 

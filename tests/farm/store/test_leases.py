@@ -12,7 +12,7 @@ import pytest
 
 from farm.domain import Lease
 from farm.errors import BoardBusy, FarmBug, LeaseLost, NotFound
-from farm.store import leases, results
+from farm.store import boards, leases
 from farm.store.db import Store, open_store
 from farm.store.tables import LeaseRow
 from tests.farm.store.nouns import BOARD, LATER, NOW, a_lease
@@ -63,17 +63,19 @@ def test_the_database_itself_forbids_two_unreleased_leases_of_one_board(store: S
 
 def test_a_lease_expires_when_nobody_renews_it(store: Store) -> None:
     lease = a_lease(store)
-    assert leases.expire(store, now=NOW + timedelta(seconds=30)) == []
-    leases.renew(store, lease, now=NOW + timedelta(seconds=20))
-    assert leases.expire(store, now=NOW + timedelta(seconds=50)) == []
-    assert leases.expire(store, now=NOW + timedelta(seconds=50.5)) == [lease]
-    assert leases.expire(store, now=NOW + timedelta(seconds=50.5)) == []
+    leases.renew(store, lease, now=LATER)
+    assert not leases.expire(store, lease, now=LATER)  # it was renewed since that was read
+    (renewed,) = leases.unreleased(store)
+    assert renewed == replace(lease, renewals=1)
+    assert leases.expire(store, renewed, now=LATER)
+    assert not leases.expire(store, renewed, now=LATER)
+    assert leases.unreleased(store) == []
     with pytest.raises(LeaseLost):
         leases.renew(store, lease, now=NOW + timedelta(seconds=51))
 
 
 def test_tokens_rise_for_each_board_by_itself(store: Store) -> None:
-    results.save_board(store, replace(BOARD, name="pi-1"), NOW)
+    boards.save_board(store, replace(BOARD, name="pi-1"), NOW)
     for token in (1, 2, 3):
         lease = a_lease(store)
         assert lease == Lease("orin-3", token, "ann@bench", 30.0, NOW)
@@ -84,12 +86,12 @@ def test_tokens_rise_for_each_board_by_itself(store: Store) -> None:
 
 def test_saving_a_board_anew_keeps_its_token(store: Store) -> None:
     leases.release(store, a_lease(store), now=LATER)
-    results.save_board(store, BOARD, LATER)
+    boards.save_board(store, BOARD, LATER)
     assert leases.grant(store, "orin-3", holder="ann", ttl_s=30.0, now=LATER).token == 2
 
 
 def test_of_many_threads_that_ask_at_once_exactly_one_gets_the_board(store: Store) -> None:
-    results.save_board(store, BOARD, NOW)
+    boards.save_board(store, BOARD, NOW)
     won: list[Lease] = []
     lost: list[BoardBusy] = []
     barrier = threading.Barrier(8)
@@ -113,7 +115,7 @@ def test_of_many_threads_that_ask_at_once_exactly_one_gets_the_board(store: Stor
 def test_of_two_processes_that_ask_at_once_exactly_one_gets_the_board(
     store: Store, database_url: str, tmp_path: Path
 ) -> None:
-    results.save_board(store, BOARD, NOW)
+    boards.save_board(store, BOARD, NOW)
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
         answers = pool.starmap(_ask, [(database_url, tmp_path / "blobs", f"holder-{i}") for i in range(6)], chunksize=1)

@@ -47,7 +47,7 @@ def _ddl(connection: Connection) -> list[str]:
     """Every column, constraint and index as the database itself words it."""
     if connection.dialect.name == "sqlite":
         rows = connection.execute(text("SELECT tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL")).all()
-        lines = [f"{table}: {line}" for table, sql in rows for line in re.split(r",?\s*\n\s*", sql)]
+        lines = [f"{table}: {line}" for table, sql in rows for line in _words(sql)]
         order = "SELECT m.name || '.' || c.cid || ' ' || c.name FROM sqlite_master m, pragma_table_info(m.name) c"
         lines += connection.execute(text(order + " WHERE m.type = 'table'")).scalars()
     else:
@@ -61,3 +61,9 @@ def _ddl(connection: Connection) -> list[str]:
             line for query in (columns, constraints, indexes) for line in connection.execute(text(query)).scalars()
         ]
     return sorted(line for line in lines if "alembic_version" not in line)
+
+
+def _words(sql: str) -> list[str]:
+    """A statement's columns and constraints, without the quotes and brackets that SQLite's changed tables get."""
+    plain = re.sub(r"DEFAULT \(([^()]*)\)", r"DEFAULT \1", sql.replace('"', "")).removesuffix("\n)").strip()
+    return re.split(r",?\s*\n\s*|, (?=\w+ [A-Z]{4})", plain)
