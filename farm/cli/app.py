@@ -7,7 +7,26 @@ from typing import Annotated
 
 import typer
 
-from farm.cli import bench, boards, compare, database, export, plot, probe, runs, show, version
+from farm.cli import (
+    admin,
+    bench,
+    boards,
+    compare,
+    database,
+    export,
+    job,
+    jobs,
+    login,
+    plot,
+    probe,
+    runs,
+    serve,
+    show,
+    submit,
+    tokens,
+    version,
+    workers,
+)
 from farm.cli import settings as settings_command
 from farm.cli.session import Session
 
@@ -30,6 +49,18 @@ app.command("show")(show.show)
 app.command("compare")(compare.compare)
 app.add_typer(plot.app, name="plot")
 app.command("export")(export.export)
+app.command("up")(serve.up)
+app.command("api")(serve.api)
+app.command("worker")(serve.worker)
+app.command("login")(login.login)
+app.command("logout")(login.logout)
+app.command("submit")(submit.submit)
+app.command("jobs")(jobs.jobs)
+app.add_typer(job.app, name="job")
+app.add_typer(admin.board, name="board")
+app.add_typer(workers.app, name="workers")
+app.add_typer(tokens.app, name="tokens")
+app.command("changes")(admin.changes)
 app.command("settings")(settings_command.settings)
 app.add_typer(database.app, name="db")
 app.command("version")(version.version)
@@ -52,14 +83,26 @@ def root(
     config: Annotated[Path | None, _setting("settings file (default ~/.config/benchfarm/config.toml)")] = None,
     data_dir: Annotated[str | None, _setting("folder of the database and of the blobs")] = None,
     database_url: Annotated[str | None, _setting("sqlite:///… or postgresql+psycopg://…")] = None,
-    blobs_dir: Annotated[str | None, _setting("folder of artifacts and raw samples")] = None,
+    blobs_dir: Annotated[str | None, _setting("folder of artifacts and raw samples, or their cache")] = None,
+    blobs_url: Annotated[str | None, _setting("s3://bucket/prefix?endpoint_url=… or file:///folder")] = None,
     inventory: Annotated[str | None, _setting("inventory.yaml, which names the boards")] = None,
     known_hosts: Annotated[str | None, _setting("file of the pinned SSH host keys")] = None,
     ssh_keys: Annotated[str | None, _setting("private key files for SSH, separated by ':'")] = None,
     connect_timeout_s: Annotated[str | None, _setting("longest wait for an SSH connection")] = None,
     keepalive_s: Annotated[str | None, _setting("seconds between SSH keepalives")] = None,
     lease_ttl_s: Annotated[str | None, _setting("how long a lease on a board lives without renewal")] = None,
+    notifiers: Annotated[str | None, _setting("notifiers.yaml, which says who is told what")] = None,
+    api_host: Annotated[str | None, _setting("address on which the REST API listens")] = None,
+    api_port: Annotated[str | None, _setting("port of the REST API")] = None,
+    upload_limit_bytes: Annotated[str | None, _setting("largest file that the REST API takes")] = None,
+    upload_idle_s: Annotated[str | None, _setting("how long a client may stall before it is given up")] = None,
+    cool_down_s: Annotated[str | None, _setting("pause before a NOISY run is tried again")] = None,
+    redis_url: Annotated[str | None, _setting("redis://… of the message broker")] = None,
+    site: Annotated[str | None, _setting("where this worker is: it serves the boards of its site")] = None,
+    slots: Annotated[str | None, _setting("how many runs a worker carries out at once")] = None,
     project: Annotated[str | None, _setting("the Project that owns what is submitted")] = None,
+    url: Annotated[str | None, _setting("the farm to submit to (default: that of `farm login`)")] = None,
+    allow_http: Annotated[str | None, _setting("true: also to an http:// farm on another machine")] = None,
     show_version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", callback=_version, is_eager=True)
     ] = False,

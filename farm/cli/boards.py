@@ -1,4 +1,4 @@
-"""`farm boards`: the boards of the inventory, and the last Run of each."""
+"""`farm boards`: the boards of the farm, or of the inventory and the last Run of each."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from farm.cli import output
+from farm.cli import admin, output
 from farm.cli.session import session
 
 COLUMNS = ("board", "transport", "address", "site", "tags")
 
 
 def boards(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    context: typer.Context,
+    local: Annotated[bool, typer.Option("--local", help="those of the inventory here, though signed in")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the boards of the inventory, those that Runs are stored of, and the last Run of each."""
+    """List the farm's boards, where one is named or signed in to; else those of the inventory with their last Run."""
+    here = session(context)
+    if here.knows_a_farm and not local:
+        admin.boards(context, as_json=as_json)
+        return
     from farm import show
 
-    here = session(context)
     known = here.boards
     with here.store() as store:
         rows = show.boards(store, known)

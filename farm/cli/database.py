@@ -38,3 +38,22 @@ def check(
         output.result_json({"database_url": url, "up_to_date": True})
     else:
         output.result(f"Database {url} answers, and its tables are up to date.")
+
+
+@app.command("token")
+def token(
+    context: typer.Context,
+    name: Annotated[str, typer.Option(help="what the token is known by in the audit log")] = "admin",
+) -> None:
+    """Make an admin's token straight in the database, for the first sign-in, and print it: it is shown just once."""
+    from datetime import UTC, datetime
+
+    from farm.domain import Role
+    from farm.store import tokens
+
+    with session(context).store() as store:
+        now = datetime.now(UTC)
+        _, secret = tokens.create(
+            store, name=name, role=Role.ADMIN, project=None, created_by="farm db", expires_at=None, now=now
+        )
+    output.result(secret)

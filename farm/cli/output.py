@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from farm import units
+from farm.errors import Cancelled
 
 if TYPE_CHECKING:  # rich costs 70 ms
     from rich.console import Console
@@ -29,6 +30,24 @@ def result(text: str) -> None:
 def result_json(data: Mapping[str, Any] | Sequence[Any]) -> None:
     """The result as one JSON value, non-finite numbers as null."""
     print(json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def result_line(data: Mapping[str, Any]) -> None:
+    """One JSON value of many, on one line of its own."""
+    print(json.dumps(_plain(data), ensure_ascii=False, allow_nan=False, default=str), flush=True)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only if a person says so; where none can be asked, whoever wrote the command has said so.
+
+    Raises Cancelled.
+    """
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    import typer
+
+    if not typer.confirm(printable(f"{question}?"), default=False, err=True):
+        raise Cancelled("Nothing was changed: the answer was no.")
 
 
 def console(stream: TextIO) -> Console:

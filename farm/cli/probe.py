@@ -33,7 +33,8 @@ def probe(
     """
     import asyncio
 
-    from farm import execute
+    from farm import boarding
+    from farm.connections import Connections
 
     here = session(context)
     board = here.board(name)
@@ -42,11 +43,11 @@ def probe(
         return _accepts(host, fingerprint, accept_fingerprint)
 
     output.say(f"asking board {board.name} …")
-    found = asyncio.run(execute.probe(board, settings=here.settings, ask=ask, self_cost=self_cost))
+    found = asyncio.run(boarding.probe(board, connections=Connections(here.settings), ask=ask, self_cost=self_cost))
     with here.store() as store:
-        from farm.store import results
+        from farm.store import boards
 
-        results.save_board(store, replace(board, facts=found), datetime.now(UTC))
+        boards.save_board(store, replace(board, facts=found), datetime.now(UTC))
     if as_json:
         output.result_json(found)
     else:

@@ -21,8 +21,8 @@ STAGE_COLUMNS = (
 )
 
 
-def run(found: Mapping[str, Any], *, picture: Path | None = None) -> None:
-    """One Run: outcome and why, figures, memory by stage, what to mind, where to look next."""
+def run(found: Mapping[str, Any], *, picture: Path | None = None, is_here: bool = True) -> None:
+    """One Run: outcome and why, figures, memory by stage, what to mind, where to look next if it is stored here."""
     mark = " (virtual board: for tests, not a measurement)" if found.get("virtual") else ""
     output.result(f"{found['model']} on {found['board']}: {found['outcome'] or 'not ended'}{mark}")
     output.result(_what(found))
@@ -45,20 +45,28 @@ def run(found: Mapping[str, Any], *, picture: Path | None = None) -> None:
     output.result(f"\nfingerprint {(found['fingerprint'] or '–')[:12]}   run {found['run']}")
     sys.stdout.flush()
     name = output.short(found["run"])
-    if picture is None and found["metrics"]:
+    if is_here and picture is None and found["metrics"]:
         output.say(f"Look closer: farm plot run {name} --out run.png   farm export {name} --out run/")
 
 
 def _what(found: Mapping[str, Any]) -> str:
     """The Plan in one line, and the Artifact."""
+    artifact = found["artifact"]
+    size = output.figure(artifact["size_bytes"], "size_bytes")
+    line = plan_line(found["plan"], found["identity"])
+    return f"{line}; {artifact['name']}, {size}, sha256 {artifact['sha256'][:12]}"
+
+
+def plan_line(plan: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """A Plan in one line, also where a newer farm's has fields that this client does not know."""
     from farm_agent import wire
 
-    from farm import show
+    from farm import domain
 
-    artifact = found["artifact"]
-    line = show.plan_line(wire.plan_from(dict(found["plan"])), found["identity"])
-    size = output.figure(artifact["size_bytes"], "size_bytes")
-    return f"{line}; {artifact['name']}, {size}, sha256 {artifact['sha256'][:12]}"
+    try:
+        return domain.plan_line(wire.plan_from(dict(plan)), identity)
+    except wire.WireError:
+        return ", ".join(f"{name}={value}" for name, value in plan.items())
 
 
 def _figures(metric: str, values: Mapping[str, Any]) -> tuple[str, str, str, str]:

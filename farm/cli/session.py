@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from farm.cli import output
-from farm.errors import NotFound, StoreError
+from farm.errors import InputError, NotFound, NotSignedIn, StoreError
 
 if TYPE_CHECKING:  # each costs more than the rest of `farm --help`
+    from farm.client import Client
+    from farm.credentials import Credentials
     from farm.domain import Board
     from farm.settings import Settings
     from farm.store.db import Store
@@ -67,6 +70,51 @@ class Session:
             " Add it there, or name another file with --inventory."
         )
 
+    @property
+    def knows_a_farm(self) -> bool:
+        """Whether a farm is named, or was signed in to."""
+        from farm import credentials
+
+        return self.settings.url is not None or credentials.load() is not None
+
+    @cached_property
+    def farm(self) -> Credentials:
+        """The farm to submit to, and what lets us in: settings and FARM_TOKEN win over `farm login`.
+
+        Raises InputError where no farm is known, NotSignedIn where there is no token for it.
+        """
+        from farm import credentials
+        from farm.settings import TOKEN_VARIABLE
+
+        kept = credentials.load()
+        url = self.settings.url or (kept.url if kept else None)
+        if url is None:
+            raise InputError(
+                "No farm is known. Sign in to one with `farm login URL`; in CI set FARM_URL and FARM_TOKEN."
+                " To measure on this machine without a farm: farm bench MODEL."
+            )
+        url = credentials.checked_url(url, allow_http=self.settings.allow_http)
+        token = os.environ.get(TOKEN_VARIABLE)
+        if token is None and kept is not None and kept.url == url:
+            token = kept.token
+        if not token:
+            seen = "is empty: a pipeline of a fork gets no secrets" if token == "" else "is not set"
+            raise NotSignedIn(
+                f"There is no token for the farm at '{url}': FARM_TOKEN {seen}, and `farm login` was not called for it."
+                " Ask an admin for a token (`farm tokens create`), then sign in or set FARM_TOKEN."
+            )
+        return credentials.Credentials(url, token)
+
+    @contextmanager
+    def client(self, *, told: Callable[[str], None] = output.say, patience_s: float | None = 60.0) -> Iterator[Client]:
+        """A client of that farm."""
+        from farm.client import Client
+
+        known = self.farm
+        allow_http = self.settings.allow_http
+        with Client(known.url, known.token, patience_s=patience_s, allow_http=allow_http, told=told) as client:
+            yield client
+
     @contextmanager
     def store(self) -> Iterator[Store]:
         """The store, open. A SQLite schema is brought up to date by itself; for PostgreSQL say `farm db upgrade`."""
@@ -88,7 +136,8 @@ class Session:
                 f"Data folder '{folder}' cannot be made: {error.strerror}."
                 " Name another with --data-dir or FARM_DATA_DIR."
             ) from None
-        return db.open_store(self.settings.database_url, self.settings.blobs_dir, upgrade=upgrade)
+        chosen = self.settings
+        return db.open_store(chosen.database_url, chosen.blobs_dir, upgrade=upgrade, blobs_url=chosen.blobs_url)
 
 
 def session(context: typer.Context) -> Session:
