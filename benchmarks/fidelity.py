@@ -33,7 +33,7 @@ import numpy as np
 from farm_agent import launch, wire
 from farm_agent.block import subject_environment
 
-from farm import agent, bundle, dispatch, domain, execute, intake, judge, settings, show
+from farm import agent, bench, bundle, dispatch, domain, execute, intake, settings, show
 from farm.stats import summary
 from farm.store import db, jobs, results
 from farm.transport import reach
@@ -77,8 +77,7 @@ class Farm:
             now=now,
         )
         run = dispatch.grant(job, board, store=self.store, holder="fidelity", ttl_s=60.0, now=now)
-        ended = asyncio.run(execute.run(run.id, store=self.store, board=board, settings=self.settings, watch=watch))
-        judge.run(ended.id, store=self.store)
+        ended = asyncio.run(bench.carry_out(run, store=self.store, settings=self.settings, holder="fidelity", watch=watch))
         found = show.run_json(self.store, ended.id)
         if found["outcome"] not in ("OK", "NOISY"):
             raise SystemExit(f"{model.name}: {found['outcome']}: {found['reasons']}")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 EXIT_CODES: dict[object, int] = {
+    "PASS": 0,
+    "FAIL": 1,
+    "UNDECIDED": 3,
     "OK": 0,
     "NOISY": 3,
     "FAILED": 1,
@@ -31,18 +34,23 @@ EXIT_CODES: dict[object, int] = {
     BrokenPipeError: 141,
     Exception: 70,
 }
-"""Every way a command ends: by the Outcome of its Run, or by the nearest class of what was raised."""
+"""Every way a command ends: by its Job's Verdict, its Run's Outcome, or the nearest class of what was raised."""
 
 EXTRAS = {
     "alembic": "farm",
     "asyncssh": "farm",
+    "boto3": "s3",
+    "celery": "farm",
+    "fastapi": "farm",
     "matplotlib": "farm",
     "numpy": "farm",
     "pandas": "farm",
+    "prometheus_client": "farm",
     "psycopg": "farm",
     "pyarrow": "farm",
     "scipy": "farm",
     "sqlalchemy": "farm",
+    "uvicorn": "farm",
     "zstandard": "farm",
 }
 """Third-party package -> the extra of benchfarm that brings it; the base install is the thin client."""

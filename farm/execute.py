@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from farm_agent import wire
 
-from farm import agent, bundle, domain, validity
-from farm.errors import BoardBusy, Cancelled, FarmBug, FarmError, InputError, LeaseLost, StoreError
+from farm import agent, boarding, bundle, domain, validity
+from farm.connections import Connections
+from farm.errors import BoardBusy, Cancelled, FarmBug, FarmError, InputError, LeaseLost, StoreError, TookTooLong
 from farm.home import evict
-from farm.renewal import Renewal
-from farm.settings import Settings
-from farm.store import jobs, leases, results
+from farm.keeper import Keeper
+from farm.store import leases, queue, results
 from farm.store.db import Store
-from farm.transport import Ask, Transport, find_python, reach
+from farm.transport import Transport
 
 REFERENCE = b'{"latency_us": 50}'  # the reference model of a board without one of its own: the runtime `fake`
 BUSY_WAIT_S = 120.0  # for a board that someone else holds
@@ -48,27 +46,56 @@ class Event:
 Watch = Callable[[Event], None]
 
 
-async def run(run_id: str, *, store: Store, board: domain.Board, settings: Settings, watch: Watch) -> domain.Run:
+async def run(
+    run_id: str,
+    token: int,
+    *,
+    worker: str,
+    store: Store,
+    connections: Connections,
+    keeper: Keeper,
+    watch: Watch,
+) -> domain.Run | None:
     """Carry out one granted Run to its end and return it; the lease is released.
 
-    Lab and artifact failures end in the Run's Outcome; InputError is raised after the Run was ended. A cancelled
-    task ends the Run as CANCELLED and is passed on.
+    None where another worker has taken it up, or its lease is over: nothing was done. Lab and artifact failures end in
+    the Run's Outcome; a mistake in the input and our own bugs are raised after the Run was ended. A cancelled task ends
+    the Run as CANCELLED and is passed on; a Job that a person cancels ends its Run so, and the Run is returned.
     """
-    started = await asyncio.to_thread(results.get_run, store, run_id)
-    job = await asyncio.to_thread(jobs.get_job, store, started.job_id)
-    lease = await asyncio.to_thread(leases.current, store, board.name)
-    if lease is None or lease.token != started.token:
-        raise LeaseLost(f"Run {run_id} holds no lease on board '{board.name}' any more. Nothing was started.")
-    trip = _Trip(store, started, job, lease, board, settings, watch)
-    renewal = Renewal(store, lease, asyncio.get_running_loop(), trip.lose_lease)
-    renewal.start()
+    if not await asyncio.to_thread(queue.begin, store, run_id, token, worker=worker, now=datetime.now(UTC)):
+        return None
+    found = await asyncio.to_thread(queue.begun, store, run_id, token)
+    if found is None:
+        return None
+    started, job, board, lease = found
+    trip = _Trip(store, started, job, lease, board, connections, watch)
+    loop = asyncio.get_running_loop()
+    keeper.hold(
+        lease,
+        run_id,
+        lost=lambda: loop.call_soon_threadsafe(trip.lose_lease),
+        cancel=lambda: loop.call_soon_threadsafe(trip.cancel),
+    )
+    try:
+        return await _ended(trip)
+    finally:
+        keeper.let_go(lease)
+        with contextlib.suppress(LeaseLost, StoreError):  # lost already, or it expires by itself
+            await asyncio.to_thread(leases.release, store, lease, now=datetime.now(UTC))
+
+
+async def _ended(trip: _Trip) -> domain.Run:
+    """The Run at its end, whatever that is."""
     try:
         ended = await trip.go()
     except asyncio.CancelledError:
-        if not trip.lease_lost:
-            await trip.end(domain.Outcome.CANCELLED, (domain.Reason("cancelled", "A person ended it."),))
-            raise
-        ended = await trip.end_without_lease("It could not be renewed while the Run was under way.")
+        if trip.lease_lost:
+            ended = await trip.end_without_lease("It could not be renewed while the Run was under way.")
+        else:
+            text = "A person cancelled it." if trip.is_cancelled else "Whoever carried it out was told to stop."
+            ended = await trip.end(domain.Outcome.CANCELLED, (domain.Reason("cancelled", text),))
+            if not trip.is_cancelled:
+                raise
     except FarmError as error:
         if isinstance(error, LeaseLost):
             ended = await trip.end_without_lease(str(error))
@@ -82,25 +109,8 @@ async def run(run_id: str, *, store: Store, board: domain.Board, settings: Setti
         text = f"benchfarm itself failed: {type(error).__name__}: {error}. Please report it."
         await trip.end(domain.Outcome.BROKEN, (domain.Reason("farm_bug", text, "farm"),), blame="farm")
         raise
-    finally:
-        renewal.stop()
-        with contextlib.suppress(LeaseLost, StoreError):  # lost already, or it expires by itself
-            await asyncio.to_thread(leases.release, store, lease, now=datetime.now(UTC))
-    watch(Event("end", f"{ended.outcome}"))
+    trip.watch(Event("end", f"{ended.outcome}"))
     return ended
-
-
-async def probe(
-    board: domain.Board, *, settings: Settings, ask: Ask | None = None, self_cost: bool = False
-) -> dict[str, Any]:
-    """What the board answers to `probe`, over the same path as a Run; `ask(host, fingerprint)` on first contact."""
-    async with _reach(board, settings, ask=ask) as (transport, python):
-        zip_path = await _push_agent(transport)
-        argv = [python, "-I", "-S", zip_path, "probe", "--json", "--root", board.root, "--python", python]
-        status, out, err = await transport.run([*argv, *(["--self-cost"] if self_cost else [])], timeout_s=60.0)
-        if status != 0:
-            raise FarmBug(f"probe on board '{board.name}' ended with status {status}: {err.decode(errors='replace')}")
-        return {**json.loads(out), "transport": transport.name, "home": transport.home, "interpreter": python}
 
 
 class _Trip:
@@ -113,12 +123,12 @@ class _Trip:
         job: domain.Job,
         lease: domain.Lease,
         board: domain.Board,
-        settings: Settings,
+        connections: Connections,
         watch: Watch,
     ) -> None:
         self.store, self.run, self.job, self.lease, self.board = store, run, job, lease, board
-        self.settings, self.watch = settings, watch
-        self.lease_lost = False
+        self.connections, self.watch = connections, watch
+        self.lease_lost = self.is_cancelled = self._is_ending = False
         self.results: list[domain.BlockResult] = []
         self.reasons: list[domain.Reason] = []
         self.cause: domain.Reason | None = None  # of an error that the board itself found
@@ -128,16 +138,30 @@ class _Trip:
 
     def lose_lease(self) -> None:
         """Called on the loop when the lease could not be renewed: stop at once, write nothing more."""
+        if self._is_ending:
+            return
         self.lease_lost = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def cancel(self) -> None:
+        """Called on the loop when a person wants the end of the Job."""
+        if self._is_ending:
+            return  # its outcome is on its way into the store
+        self.is_cancelled = True
         if self._task is not None:
             self._task.cancel()
 
     async def go(self) -> domain.Run:
         """Reach, push, measure, and end."""
         self.watch(Event("connect", f"reaching board {self.board.name}"))
-        async with _reach(self.board, self.settings) as (transport, python):
-            zip_path = await _push_agent(transport)
-            await self._push_artifacts(transport)
+        limits = self.job.limits
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._within("start", limits.start_s):
+                transport, python = await stack.enter_async_context(self.connections.reach(self.board))
+                zip_path = await boarding.push_agent(transport)
+            async with self._within("upload", limits.upload_s):
+                await self._push_artifacts(transport)
             terms = agent.Terms(
                 farm=f"{await asyncio.to_thread(leases.farm_id, self.store)}/{self.board.name}",
                 token=self.lease.token,
@@ -149,22 +173,40 @@ class _Trip:
                 agent_hash=bundle.agent_hash(),
                 root=self.board.root,
             )
-            async with self._agent(transport, terms) as worker:
-                self.probe = worker.probe
-                self.context |= {"transport": transport.name, "agent": terms.agent_hash}
-                self.watch(Event("hello", f"agent {terms.agent_hash[:8]} is ready"))
-                keep = asyncio.create_task(self._keep_agent(worker))
-                try:
+            async with self._within("start", limits.start_s):
+                worker = await stack.enter_async_context(self._agent(transport, terms))
+            self.probe = worker.probe
+            self.context |= {"transport": transport.name, "agent": terms.agent_hash}
+            self.watch(Event("hello", f"agent {terms.agent_hash[:8]} is ready"))
+            keep = asyncio.create_task(self._keep_agent(worker))
+            try:
+                async with self._within("run", limits.run_s or _longest_s(self.job)):
                     await self._measure_all(transport, worker)
-                finally:
-                    keep.cancel()
-                    await asyncio.gather(keep, return_exceptions=True)
-                await worker.anchor()
-                clock = validity.clock_reason(worker.anchors)
-                self.context["clock_anchors"] = [list(anchor) for anchor in worker.anchors]
+            finally:
+                keep.cancel()
+                await asyncio.gather(keep, return_exceptions=True)
+            await worker.anchor()
+            clock = validity.clock_reason(worker.anchors)
+            self.context["clock_anchors"] = [list(anchor) for anchor in worker.anchors]
         if clock is not None:
             self.reasons.append(clock)
         return await self._conclude()
+
+    @contextlib.asynccontextmanager
+    async def _within(self, what: str, limit_s: float) -> AsyncIterator[None]:
+        """A part of the trip, which may take so long."""
+        limit = asyncio.timeout(limit_s)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TookTooLong(
+                f"On board '{self.board.name}' the part '{what}' of run {self.run.id} took longer than {limit_s:g} s, "
+                f"as long as it may. See `farm job logs {self.job.id}`; raise {what}_s of the job's limits if that is "
+                "too short."
+            ) from None
 
     @contextlib.asynccontextmanager
     async def _agent(self, transport: Transport, terms: agent.Terms) -> AsyncIterator[agent.Agent]:
@@ -225,7 +267,8 @@ class _Trip:
     async def _reference_works(self, transport: Transport, worker: agent.Agent) -> bool:
         """Whether the board still measures its reference model, after an artifact failed."""
         sha256 = await asyncio.to_thread(self.store.blobs.put_bytes, REFERENCE)
-        await _push_file(transport, self.store.blobs.path(sha256), f"artifacts/{sha256}/reference.fake", sha256)
+        source = await asyncio.to_thread(self.store.blobs.local, sha256)
+        await boarding.push_file(transport, source, f"artifacts/{sha256}/reference.fake", sha256)
         block = wire.Block(
             index=0,
             arm="reference",
@@ -254,17 +297,20 @@ class _Trip:
             wanted = {f"artifacts/{artifact.sha256}/{file.path}": file.sha256 for file in artifact.files}
             if arm.plan.feed:
                 wanted[f"artifacts/{arm.plan.feed}"] = arm.plan.feed.split("/")[0]
-            sizes = {path: self.store.blobs.path(sha256).stat().st_size for path, sha256 in wanted.items()}
+            sizes = await asyncio.to_thread(self._sizes, wanted)
             missing = [path for path in wanted if not await transport.has(path, sizes[path])]
             keep = {path.split("/")[1] for path in wanted} | {f"{bundle.agent_hash()}.zip"}
             if missing:
                 for gone in await evict(transport, keep, sum(sizes[path] for path in missing) + PUSH_RESERVE_BYTES):
                     self.watch(Event("push", f"removed {gone} from the board to make room"))
             for path in missing:
-                source = self.store.blobs.path(wanted[path])
+                source = await asyncio.to_thread(self.store.blobs.local, wanted[path])
                 await transport.push(source, path, sha256=wanted[path], progress=self._pushed)
             for name in {path.split("/")[1] for path in wanted}:
                 await transport.touch(f"artifacts/{name}")
+
+    def _sizes(self, wanted: Mapping[str, str]) -> dict[str, int]:
+        return {path: self.store.blobs.size_bytes(sha256) for path, sha256 in wanted.items()}
 
     def _pushed(self, done: int, total: int) -> None:
         self.watch(Event("push", "artifact", fraction=done / total if total else 1.0))
@@ -287,6 +333,7 @@ class _Trip:
         self, outcome: domain.Outcome, reasons: tuple[domain.Reason, ...], *, blame: str | None = None
     ) -> domain.Run:
         """The Run as it ended, saved under its token."""
+        self._is_ending = True
         identity = _identity(self.job, self.probe, self.results)
         ended = replace(
             self.run,
@@ -298,9 +345,7 @@ class _Trip:
             identity=identity,
             context={**self.context, **_context(self.probe, self.results)},
         )
-        state = domain.JobState.CANCELLED if outcome is domain.Outcome.CANCELLED else domain.JobState.DONE
         await asyncio.to_thread(results.finish_run, self.store, ended, self.lease.token)
-        await asyncio.to_thread(jobs.set_job_state, self.store, self.job.id, state)
         return ended
 
     async def end_without_lease(self, why: str) -> domain.Run:
@@ -311,28 +356,6 @@ class _Trip:
         except LeaseLost:  # whoever expired the lease ends the Run, if we do not
             await asyncio.to_thread(results.abandon, self.store, self.run.id, reason, datetime.now(UTC))
             return await asyncio.to_thread(results.get_run, self.store, self.run.id)
-
-
-@contextlib.asynccontextmanager
-async def _reach(
-    board: domain.Board, settings: Settings, ask: Ask | None = None
-) -> AsyncIterator[tuple[Transport, str]]:
-    async with reach(board, settings, ask=ask) as transport:
-        python, _ = await find_python(transport, board)
-        yield transport, python
-
-
-async def _push_agent(transport: Transport) -> str:
-    """The agent on the board, as an absolute path there; its name is the hash of its sources."""
-    source = await asyncio.to_thread(bundle.bundle)
-    path = f"agents/{source.name}"
-    await _push_file(transport, source, path)
-    return f"{transport.home}/{path}"
-
-
-async def _push_file(transport: Transport, source: Path, path: str, sha256: str = "") -> None:
-    if not await transport.has(path, (await asyncio.to_thread(source.stat)).st_size):
-        await transport.push(source, path, sha256=sha256)
 
 
 def _block(arm: domain.Arm, index: int) -> wire.Block:
@@ -346,6 +369,12 @@ def _block(arm: domain.Arm, index: int) -> wire.Block:
         files={file.path: file.sha256 for file in arm.artifact.files},
         feed_file=arm.plan.feed,
     )
+
+
+def _longest_s(job: domain.Job) -> float:
+    """As long as a Job's Blocks can take at most: each to its own limit, two that fail, and the pulls."""
+    plans = [arm.plan for arm in job.arms]
+    return 60.0 + sum((plan.processes + 2) * (30.0 + wire.limits_from(plan.limits).run_s) for plan in plans)
 
 
 def _identity(job: domain.Job, probe: Mapping[str, Any], blocks: list[domain.BlockResult]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +14,11 @@ from farm_agent import runtime as agent_runtime
 
 from farm import domain
 from farm.errors import InputError, PlanError
+from farm.sources import listed, sources, unreadable
 from farm.store import jobs
 from farm.store.db import Store
 
 Progress = Callable[[int, int], None]
-
-ADDRESS_LIMIT = 10_000  # files of one artifact; a folder with more is a mistake of the path
 
 
 def receive(path: Path, *, store: Store, entry: str | None = None, progress: Progress | None = None) -> domain.Artifact:
@@ -28,27 +26,30 @@ def receive(path: Path, *, store: Store, entry: str | None = None, progress: Pro
 
     Raises InputError where it is missing, unreadable, empty, or a folder in which no one model can be told.
     """
-    sources = _sources(path)
-    if entry is not None and not path.is_dir() and entry != path.name:
-        raise InputError(f"'{path}' is a file, so --entry '{entry}' says nothing. Leave it out, or give the folder.")
-    total = sum(source.stat().st_size for source in sources.values())
+    found = sources(path, entry=entry)
+    total = sum(source.stat().st_size for source in found.values())
     files, done = [], 0
-    for name, source in sources.items():
+    for name, source in found.items():
         try:
             sha256, size = store.blobs.put_file(source, progress=_shifted(progress, done, total))
         except PermissionError:
-            raise InputError(_unreadable(source)) from None
+            raise InputError(unreadable(source)) from None
         done += size
         files.append(domain.File(path=name, sha256=sha256, size_bytes=size))
-    if not path.is_dir():
-        artifact = domain.Artifact(files[0].sha256, path.name, path.name, tuple(files))
+    if path.is_dir():
+        artifact = folder_artifact(path.resolve().name, files, entry)
     else:
-        manifest = [[file.path, file.sha256] for file in files]
-        artifact = domain.Artifact(
-            domain.digest(manifest), path.resolve().name, _entry(path, entry, sources), tuple(files), is_folder=True
-        )
+        artifact = domain.Artifact(files[0].sha256, path.name, path.name, tuple(files))
     jobs.save_artifact(store, artifact)
     return artifact
+
+
+def folder_artifact(name: str, files: Sequence[domain.File], entry: str | None) -> domain.Artifact:
+    """The Artifact that a folder of these files is. Raises InputError where no one model in it can be told."""
+    files = sorted(files, key=lambda file: file.path)
+    manifest = [[file.path, file.sha256] for file in files]
+    entry = _entry(name, entry, [file.path for file in files])
+    return domain.Artifact(domain.digest(manifest), name, entry, tuple(files), is_folder=True)
 
 
 def plan_from(data: Mapping[str, Any], *, artifact: domain.Artifact, where: str = "plan") -> wire.Plan:
@@ -90,12 +91,20 @@ def submit(
     branch: str | None = None,
     submitted_by: str | None = None,
     feed: Path | None = None,
+    feed_sha256: str | None = None,
+    priority: int = 0,
+    limits: domain.TimeLimits | None = None,
+    idempotency_key: str | None = None,
+    request_hash: str | None = None,
 ) -> domain.Job:
     """A Job in the queue: measure this Artifact by this Plan on a Board that fits the Selector.
 
-    A feed is stored as a blob and named in the Plan as `<sha256>/<file name>`, so that it is part of its identity.
+    A feed is stored as a blob, or is one already, and is named in the Plan as `<sha256>/<file name>`, so that it is
+    part of its identity. With an idempotency key that was used before, the Job of then.
     """
-    if feed is not None:
+    if feed_sha256 is not None and not plan.feed:
+        plan = wire.replace(plan, feed=f"{feed_sha256}/feed.npz")
+    elif feed is not None:
         if not feed.is_file() or feed.suffix != ".npz":
             raise InputError(
                 f"The feed '{feed}' is not an .npz file. Save the inputs with numpy.savez(file, input_name=array, …)."
@@ -114,70 +123,23 @@ def submit(
         commit=commit,
         branch=branch,
         submitted_by=submitted_by,
+        priority=priority,
+        limits=limits or domain.TimeLimits(),
     )
-    jobs.save_job(store, job)
-    return job
+    return jobs.save_job(store, job, idempotency_key=idempotency_key, request_hash=request_hash)
 
 
-def _sources(path: Path) -> dict[str, Path]:
-    """Every file of the artifact, by its path within it, sorted."""
-    if not path.exists():
-        near = difflib.get_close_matches(path.name, _siblings(path), n=1)
-        hint = f" Did you mean '{path.with_name(near[0])}'?" if near else ""
-        seen = "a link that leads nowhere" if path.is_symlink() else "nothing there"
-        raise InputError(f"Model file '{path}' was not found: {seen}.{hint} Give the path of a model file or folder.")
-    if path.is_file():
-        sources = {path.name: path}
-    elif path.is_dir():
-        sources = {
-            str(found.relative_to(path)): found
-            for folder, _, names in os.walk(path)
-            for found in (Path(folder) / name for name in names)
-            if found.is_file()
-        }
-        sources = dict(sorted(sources.items()))
-        if not 0 < len(sources) <= ADDRESS_LIMIT:
-            raise InputError(
-                f"Artifact folder '{path}' holds {len(sources)} files; 1 to {ADDRESS_LIMIT} are allowed."
-                " Give the folder that holds just the model and its data."
-            )
-    else:
-        raise InputError(f"'{path}' is neither a file nor a folder. Give the path of a model file or folder.")
-    for name, source in sources.items():
-        if not os.access(source, os.R_OK):
-            raise InputError(_unreadable(source))
-        if not wire.is_safe_path(name):
-            raise InputError(f"File name {name!r} in artifact '{path}' has a backslash or the like. Rename it.")
-    return sources
-
-
-def _siblings(path: Path) -> list[str]:
-    try:
-        return [sibling.name for sibling in path.parent.iterdir()]
-    except OSError:
-        return []
-
-
-def _unreadable(path: Path) -> str:
-    return f"Model file '{path}' cannot be read: permission denied. Give yourself read rights (chmod u+r)."
-
-
-def _entry(path: Path, entry: str | None, sources: Mapping[str, Path]) -> str:
+def _entry(path: str, entry: str | None, files: Sequence[str]) -> str:
     if entry is not None:
-        if entry not in sources:
-            raise InputError(f"'{entry}' is not in artifact folder '{path}'. It holds: {_listed(list(sources))}.")
+        if entry not in files:
+            raise InputError(f"'{entry}' is not in artifact folder '{path}'. It holds: {listed(list(files))}.")
         return entry
     suffixes = {suffix for name in plugins.names("farm_agent.runtimes") for suffix in _suffixes(name)}
-    models = [name for name in sources if Path(name).suffix.lower() in suffixes]
+    models = [name for name in files if Path(name).suffix.lower() in suffixes]
     if len(models) != 1:
-        seen = f"{len(models)} models ({_listed(models)})" if models else "no file that a runtime knows by its suffix"
+        seen = f"{len(models)} models ({listed(models)})" if models else "no file that a runtime knows by its suffix"
         raise InputError(f"Artifact folder '{path}' holds {seen}. Say which file the runtime shall load: --entry FILE.")
     return models[0]
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:8])
-    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _suffixes(runtime: str) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from farm.errors import InputError
 
 PREFIX = "FARM_"
 CONFIG_VARIABLE = "FARM_CONFIG"  # names the file itself, so it cannot be a key within it
-PATHS = ("data_dir", "blobs_dir", "inventory", "known_hosts", "ssh_keys")
+TOKEN_VARIABLE = "FARM_TOKEN"  # noqa: S105 - a secret is no setting: it is never shown, and no flag gives it
+PATHS = ("data_dir", "blobs_dir", "inventory", "known_hosts", "notifiers", "ssh_keys")
 
 
 def data_home() -> Path:
@@ -33,9 +34,9 @@ def config_home() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "benchfarm"
 
 
-def _default_inventory() -> Path | None:
-    places = (Path("inventory.yaml"), config_home() / "inventory.yaml")
-    return next((place for place in places if place.exists()), None)
+def _found(name: str) -> Path | None:
+    """Where a file is that need not be named: here, else beside the settings file."""
+    return next((place for place in (Path(name), config_home() / name) if place.exists()), None)
 
 
 def _expanded(value: Any) -> Any:
@@ -49,6 +50,8 @@ def _split(value: Any) -> Any:
 Where = Annotated[Path, BeforeValidator(_expanded)]
 Places = Annotated[tuple[Where, ...], BeforeValidator(_split)]
 Name = Annotated[str, Field(min_length=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1000)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -63,10 +66,15 @@ class Settings(BaseModel):
         description="SQLAlchemy URL of the database: sqlite:///… or postgresql+psycopg://…",
     )
     blobs_dir: Where = Field(
-        default_factory=lambda data: data["data_dir"] / "blobs", description="folder of artifacts and raw samples"
+        default_factory=lambda data: data["data_dir"] / "blobs",
+        description="folder of artifacts and raw samples, or their cache where blobs_url names a bucket",
+    )
+    blobs_url: Name | None = Field(
+        default=None,
+        description="artifacts and raw samples elsewhere: s3://bucket/prefix?endpoint_url=…&region=… or file:///folder",
     )
     inventory: Where | None = Field(
-        default_factory=_default_inventory,
+        default_factory=lambda: _found("inventory.yaml"),
         description="inventory.yaml, which names the boards; without one there is just the board `local`",
     )
     known_hosts: Where = Field(
@@ -76,7 +84,31 @@ class Settings(BaseModel):
     connect_timeout_s: Positive = Field(default=15.0, description="longest wait for an SSH connection")
     keepalive_s: Positive = Field(default=3.0, description="seconds between SSH keepalives; three lost ones end it")
     lease_ttl_s: Positive = Field(default=30.0, description="how long a lease on a board lives without renewal")
+    notifiers: Where | None = Field(
+        default_factory=lambda: _found("notifiers.yaml"),
+        description="notifiers.yaml, which says who is told what; without one nobody is",
+    )
+    cool_down_s: NotNegative = Field(default=60.0, description="pause before a NOISY run is tried again")
+    redis_url: str | None = Field(
+        default=None, description="redis://… of the message broker; without one `farm up` finds or starts its own"
+    )
+    site: Name = Field(default="default", description="where this worker is: it serves the boards of its site")
+    slots: Count = Field(default=16, description="how many runs a worker carries out at once")
+    api_host: Name = Field(default="127.0.0.1", description="address on which the REST API listens")
+    api_port: Annotated[int, Field(ge=0, le=65535)] = Field(default=8470, description="its port; 0: any that is free")
+    upload_limit_bytes: Annotated[int, Field(gt=0, le=2**53)] = Field(
+        default=8 << 30, description="largest file that the REST API takes"
+    )
+    upload_idle_s: Positive = Field(
+        default=30.0, description="how long a client of the REST API may send or take nothing before it is given up"
+    )
     project: Name = Field(default="default", description="the Project that owns what is submitted")
+    url: Name | None = Field(
+        default=None, description="the farm to submit to, such as https://farm.lab; by default the one of `farm login`"
+    )
+    allow_http: bool = Field(
+        default=False, description="true sends the token in the clear, to a url of http:// that is not this machine"
+    )
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -123,9 +155,9 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
 
 
 def redacted(url: str) -> str:
-    """A URL without its password."""
-    url = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
-    return re.sub(r"(password=)[^&]*", r"\1***", url)
+    """A URL without its password, also where it is one of its options or within one of these."""
+    url = re.sub(r"(?i)((?::|%3A)(?:/|%2F){2}(?:(?!%3A|%2F|%40)[^:/?@])*)(:|%3A).*(@|%40)", r"\1\2***\3", url)
+    return re.sub(r"(?i)((?:password|secret|token|key)\w*=)[^&]*", r"\1***", url)
 
 
 def _from_file(path: Path, *, required: bool) -> dict[str, Any]:
@@ -187,7 +219,8 @@ def _explained(error: ValidationError, origins: Mapping[str, str]) -> str:
 
 
 def _strangers(environ: Mapping[str, str]) -> tuple[str, ...]:
-    known = {PREFIX + key.upper(): key for key in Settings.model_fields} | {CONFIG_VARIABLE: "config"}
+    known = {PREFIX + key.upper(): key for key in Settings.model_fields}
+    known |= {CONFIG_VARIABLE: "config", TOKEN_VARIABLE: "token"}
     return tuple(
         f"Environment variable {name} is not a setting of benchfarm and was ignored.{_nearest(name, known)}"
         for name in sorted(environ)

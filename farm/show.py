@@ -13,6 +13,7 @@ from farm_dashboards import documents
 
 from farm import domain, units
 from farm.errors import InputError
+from farm.store import boards as stored_boards
 from farm.store import jobs, results
 from farm.store.db import Store
 
@@ -94,7 +95,7 @@ def run_document(store: Store, run_id: str) -> documents.RunDocument:
         board=run.board,
         is_virtual=bool(run.context.get("virtual")),
         artifact=documents.Artifact(name=artifact.name, sha256=artifact.sha256, size_bytes=artifact.size_bytes),
-        plan=plan_line(job.arms[0].plan, run.identity),
+        plan=domain.plan_line(job.arms[0].plan, run.identity),
         started_at=run.started_at.isoformat(),
         fingerprint=run.fingerprint,
         latency=documents.Latency(blocks=latency),
@@ -150,10 +151,18 @@ def compare_document(store: Store, run_ids: Sequence[str]) -> documents.CompareD
     )
 
 
-def runs(store: Store, *, model: str | None = None, board: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
-    """The newest Runs first, one row each."""
+def runs(
+    store: Store,
+    *,
+    model: str | None = None,
+    board: str | None = None,
+    limit: int = 50,
+    before: str | None = None,
+    project: str | None = None,
+) -> list[dict[str, Any]]:
+    """The newest Runs first, one row each; `before` is the id of the last one of the page before."""
     rows = []
-    for run in results.list_runs(store, model=model, board=board, limit=limit):
+    for run in results.list_runs(store, model=model, board=board, limit=limit, before=before, project=project):
         job = jobs.get_job(store, run.job_id)
         found = {summary.metric: summary.value for summary in _over_run(store, run.id)}
         rows.append(
@@ -176,7 +185,7 @@ def runs(store: Store, *, model: str | None = None, board: str | None = None, li
 
 def boards(store: Store, inventory: Sequence[domain.Board]) -> list[dict[str, Any]]:
     """Every Board of the inventory and every one that Runs are stored of, one row each."""
-    known = {board.name: board for board in results.list_boards(store)}
+    known = {board.name: board for board in stored_boards.list_boards(store)}
     named = {board.name: board for board in inventory}
     rows = []
     for name in sorted({*known, *named}):
@@ -242,20 +251,6 @@ def frames(store: Store, run_ids: Sequence[str]) -> dict[str, pd.DataFrame]:
         "summaries": pd.DataFrame(summaries).astype({"block": "Int64"}) if summaries else pd.DataFrame(),
         "samples": pd.concat(samples, ignore_index=True) if samples else empty,
     }
-
-
-def plan_line(plan: wire.Plan, identity: Mapping[str, Any] | None = None) -> str:
-    """A Plan in one line for people."""
-    runtime = dict((identity or {}).get("runtime") or {})
-    words = [
-        plan.scenario + "".join(f" {name}={value}" for name, value in sorted(plan.scenario_options.items())),
-        f"{plan.duration_s:g} s",
-        f"{plan.processes} processes" if plan.processes > 1 else "1 process",
-        f"{plan.cache} cache",
-        " ".join(str(word) for word in (plan.runtime, runtime.get("version")) if word),
-        *(f"{name}={value}" for name, value in sorted(plan.options.items())),
-    ]
-    return ", ".join(words)
 
 
 def _parts(store: Store, run_id: str) -> tuple[domain.Run, domain.Job, list[domain.BlockResult]]:

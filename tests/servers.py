@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[str]:
+def postgres(fsync: str = "off") -> Iterator[str]:
     """A running PostgreSQL: the URL of an administrator's database on it."""
     given = os.environ.get("FARM_TEST_POSTGRES_URL")
     if given:
@@ -58,7 +58,7 @@ def postgres() -> Iterator[str]:
         made = subprocess.run(initdb, cwd=home, env=_environment(home), preexec_fn=_as(account), capture_output=True)
         if made.returncode:
             pytest.fail(f"initdb in {folder} failed: {made.stderr.decode()}")
-        settings = ["fsync=off", "listen_addresses=", f"unix_socket_directories={home}", "max_connections=60"]
+        settings = [f"fsync={fsync}", "listen_addresses=", f"unix_socket_directories={home}", "max_connections=60"]
         argv = [folder / "postgres", "-D", data, *(word for setting in settings for word in ("-c", setting))]
         url = f"postgresql+psycopg://postgres@/postgres?host={home}"
         with _running(argv, home, log, _as(account, signal.SIGQUIT), lambda: _postgres_answers(home)):

@@ -145,3 +145,22 @@ def test_a_password_in_a_url_is_never_shown(url: str, shown: str) -> None:
     found = settings.load({"database_url": url}, {})
     assert found.database_url == url
     assert found.shown()["database_url"] == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://bench/blobs?endpoint_url=https://m.lab:9000", "s3://bench/blobs?endpoint_url=https://m.lab:9000"),
+        ("s3://AKIA:s3cret@bench/blobs", "s3://AKIA:***@bench/blobs"),
+        ("s3://bench?endpoint_url=https://AKIA:s3cret@m.lab", "s3://bench?endpoint_url=https://AKIA:***@m.lab"),
+        ("s3://bench?endpoint_url=https%3a%2f%2fa%3as3cret%40m", "s3://bench?endpoint_url=https%3a%2f%2fa%3a***%40m"),
+        ("s3://bench?aws_secret_access_key=s3cret&region=x", "s3://bench?aws_secret_access_key=***&region=x"),
+        ("s3://bench?aws_session_token=s3cret", "s3://bench?aws_session_token=***"),
+    ],
+)
+def test_what_should_not_be_in_the_url_of_the_blobs_is_not_shown_either(url: str, shown: str) -> None:
+    assert settings.load({}, {"FARM_BLOBS_URL": url}).shown()["blobs_url"] == shown
+
+
+def test_without_a_url_the_blobs_are_in_their_folder() -> None:
+    assert settings.load({}, {}).blobs_url is None

@@ -9,8 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from farm import domain, execute, settings
-from farm.store import db
+from farm import bench, domain, execute, settings
+from farm.store import db, results
 
 
 def main() -> None:
@@ -24,7 +24,8 @@ def main() -> None:
         if event.text == stage:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    asyncio.run(execute.run(run_id, store=store, board=board, settings=chosen, watch=watch))
+    run = results.get_run(store, run_id)
+    asyncio.run(bench.carry_out(run, store=store, settings=chosen, holder="tests", watch=watch))
 
 
 main()

@@ -76,7 +76,9 @@ def test_a_lease_that_was_taken_away_stops_the_run_and_nothing_more_is_written(t
     late = datetime.now(UTC) + timedelta(hours=1)
 
     def take() -> None:
-        leases.expire(trip.store, now=late)
+        held = leases.current(trip.store, board.name)
+        assert held is not None
+        assert leases.expire(trip.store, held, now=late)
         other = leases.grant(trip.store, board.name, holder="another", ttl_s=30.0, now=late)
         assert other.token == run.token + 1
 
@@ -107,7 +109,9 @@ def test_a_coordinator_killed_leaves_a_clean_board_and_its_run_is_ended_by_the_n
     assert is_clean(Path(board.home))
     assert results.get_run(trip.store, run.id).outcome is None
     late = datetime.now(UTC) + timedelta(hours=1)
-    leases.expire(trip.store, now=late)
+    held = leases.current(trip.store, board.name)
+    assert held is not None
+    assert leases.expire(trip.store, held, now=late)
     assert trip.bench(trip.fake(), board).outcome is domain.Outcome.OK
     assert results.get_run(trip.store, run.id).reasons[0].code == "lease_expired"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from farm import dispatch, domain, execute, intake, judge, settings
+from farm import bench, dispatch, domain, execute, intake, settings
 from farm.store import db
 from tests import sshd
 
@@ -54,6 +54,7 @@ class Trip:
             selector=domain.Selector(name=board.name),
             now=now,
         )
+        dispatch.Patience(self.store).look(now)
         return dispatch.grant(job, board, store=self.store, holder="tests", ttl_s=20.0, now=now)
 
     async def execute(self, run: domain.Run, board: domain.Board, watch: Watch | None = None) -> domain.Run:
@@ -64,13 +65,11 @@ class Trip:
             if watch is not None:
                 watch(event)
 
-        return await execute.run(run.id, store=self.store, board=board, settings=self.settings, watch=both)
+        return await bench.carry_out(run, store=self.store, settings=self.settings, holder="tests", watch=both)
 
     def bench(self, model: Path, board: domain.Board, watch: Watch | None = None, **plan: Any) -> domain.Run:
         """The whole trip, summaries included."""
-        ended = asyncio.run(self.execute(self.grant(model, board, **plan), board, watch))
-        judge.run(ended.id, store=self.store)
-        return ended
+        return asyncio.run(self.execute(self.grant(model, board, **plan), board, watch))
 
 
 @pytest.fixture(params=["local", "ssh", pytest.param("openssh", marks=pytest.mark.system)])

@@ -1,0 +1,30 @@
+"""Moving a Job on after its Run has ended: to its end, or back into the queue. Done twice, it changes nothing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from farm import domain, validity
+from farm.store import queue, results
+from farm.store.db import Store
+
+
+def settle(job_id: str, *, store: Store, cool_down_s: float, now: datetime) -> None:
+    """Move a Job on after its newest Run; nothing happens where that is under way, or was taken back."""
+    runs = results.runs_of(store, job_id)
+    if not runs or runs[-1].outcome is None:
+        return
+    last = runs[-1]
+    step = validity.next_step(runs, cool_down_s=cool_down_s)
+    if isinstance(step, validity.Done):
+        queue.finish(store, last, verdict=step.verdict, reasons=last.reasons, now=now)
+    else:
+        later = now + timedelta(seconds=step.after_s)
+        queue.requeue(store, last, not_before=later, avoid=step.avoid, why=last.reasons, now=now)
+
+
+def end(run: domain.Run, *, store: Store, now: datetime) -> None:
+    """End a Job with this Run whatever came of it: who measures by hand tries again by hand."""
+    step = validity.next_step([run], cool_down_s=0.0)
+    verdict = step.verdict if isinstance(step, validity.Done) else None
+    queue.finish(store, run, verdict=verdict, reasons=run.reasons, now=now)

@@ -1,0 +1,402 @@
+"""A farm to be hurt: real PostgreSQL, Redis, SSH servers as boards, and workers and dispatchers in processes of their own.
+
+Everything can be killed, stopped, cut and brought back. `Farmhouse.check` then asks the witness, not the farm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import DictRow
+from sqlalchemy import make_url
+
+from farm import domain, intake
+from farm.store import boards, db
+from tests import servers, sshd
+from tests.faults import witness
+from tests.faults.conftest import is_clean, processes_of
+
+QUICK = {"duration_s": 0.2, "processes": 2, "min_queries": 20, "warmup_s": 0.02, "warmup_queries": 2}
+TTL_S = 3.0
+FACTS = {"identity": {"family": "generic"}, "runtimes": {"fake": {"present": True}}}
+PATIENCE_S = 90.0  # other tests may hold this machine's one lock for a while
+
+
+def until(is_so: Callable[[], Any], what: str, within_s: float = PATIENCE_S) -> Any:
+    """Wait for something to be so; its value."""
+    deadline = time.monotonic() + within_s
+    while not (value := is_so()):
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
+        time.sleep(0.03)
+    return value
+
+
+class Process:
+    """A program of the farm; it never outlives the tests."""
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        log: Path,
+        *,
+        folder: Path | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        before = before or servers._as(None, signal.SIGKILL)
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=out, stderr=out, env=dict(environ), cwd=folder or log.parent,
+                preexec_fn=before,
+            )  # fmt: skip
+        self.name, self.log, self.pid = log.stem, log, self._process.pid
+
+    def send(self, number: int) -> None:
+        """A signal: SIGKILL, SIGSTOP, SIGCONT, SIGTERM."""
+        self._process.send_signal(number)
+
+    def close_stdin(self) -> None:
+        """End of file for it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def wait(self, within_s: float = 30.0) -> int:
+        """Its exit status."""
+        status = self._process.wait(within_s)
+        with contextlib.suppress(OSError):
+            self.close_stdin()
+        return status
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, and gone."""
+        self.send(signal.SIGKILL)
+        self.wait()
+
+
+class Redis:
+    """A Redis of one farm alone, on a port that stays the same."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{port}/0"
+        words = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "no"}
+        self._argv = [servers._redis_program(), *(str(word) for pair in words.items() for word in ("--" + pair[0], pair[1]))]
+        self._log = folder / "redis.log"
+        self.start()
+
+    def start(self) -> None:
+        """Start it, empty."""
+        self.process = Process(self._argv, {"PATH": os.defpath}, self._log)
+        until(lambda: servers._redis_answers(self.url), f"Redis answers; see {self._log}")
+
+    def stop(self) -> None:
+        """Kill it with all that it holds."""
+        self.process.kill()
+
+
+class BoardHost:
+    """A board: an SSH server with a home of its own, behind a proxy that can cut, freeze and delay."""
+
+    def __init__(self, name: str, folder: Path, stack: contextlib.ExitStack) -> None:
+        self.name, self._server = name, stack.enter_context(sshd.asyncssh_server(folder))
+        self.proxy = stack.enter_context(sshd.proxy(self._server.port))
+        self._server.pin(self.proxy.port)
+        self.home = self._server.home / ".benchfarm"
+        self.known_hosts = self._server.known_hosts
+        self.board = self._server.board(name, port=self.proxy.port, python=sys.executable)
+
+    def agents(self) -> list[int]:
+        """The agents that run here now."""
+        return [pid for pid, words in processes_of(self.home).items() if "supervise" in words]
+
+    def changed(self, name: str, **changes: Any) -> domain.Board:
+        """A board as this one, but for its name and what is said."""
+        return replace(self.board, name=name, **changes)
+
+
+class PoweredBoard:
+    """A board whose power can be cut, with all that runs on it, and that comes back as it was."""
+
+    def __init__(self, house: Farmhouse, name: str) -> None:
+        self._house, self._folder = house, house.folder / name
+        self._folder.mkdir()
+        self.home = self._folder / "home" / ".benchfarm"
+        self._port = 0
+        self._name = name
+
+    def power_on(self) -> None:
+        """Its SSH server listens."""
+        (self._folder / "port").unlink(missing_ok=True)
+        script = Path(__file__).with_name("board_process.py")
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        argv = [sys.executable, "-P", str(script), str(self._folder), str(self._port)]
+        self._process = Process(argv, environ, self._folder / "log")
+        self._house.processes.append(self._process)
+        self._port = int(until((self._folder / "port").exists, "the board listens") and (self._folder / "port").read_text())
+        user = pwd.getpwuid(os.getuid()).pw_name
+        self.board = domain.Board(
+            self._name, transport="ssh", address=f"{user}@127.0.0.1:{self._port}", home=str(self.home),
+            python=sys.executable, options={"keys": [str(self._folder / "client_key")]},
+        )  # fmt: skip
+        self._house.pin(self._folder / "known_hosts")
+
+    def power_off(self) -> None:
+        """Everything on it is gone at once."""
+        self._process.kill()
+        for pid in processes_of(self.home):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@dataclass
+class Farmhouse:
+    """One farm and its boards."""
+
+    folder: Path
+    database_url: str
+    redis: Redis
+    store: db.Store
+    stack: contextlib.ExitStack
+    boards: dict[str, BoardHost] = field(default_factory=dict)
+    processes: list[Process] = field(default_factory=list)
+
+    @property
+    def conninfo(self) -> str:
+        """The database, as psycopg takes it."""
+        return make_url(self.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def add_board(self, name: str, *, is_known_good: bool = True, **changes: Any) -> BoardHost:
+        """A board in the pool; known to be well, so that no health check comes first."""
+        host = BoardHost(name, self.folder / name, self.stack)
+        self.pin(host.known_hosts)
+        self.boards[name] = host
+        self.save_board(replace(host.board, **changes), is_known_good)
+        return host
+
+    def pin(self, known_hosts: Path) -> None:
+        """Trust these host keys too."""
+        with (self.folder / "known_hosts").open("ab") as file:
+            file.write(known_hosts.read_bytes())
+
+    def save_board(self, board: domain.Board, is_known_good: bool = True) -> None:
+        """A board that is none of ours, or of ours."""
+        boards.save_board(self.store, board, datetime.now(UTC))
+        if is_known_good:
+            facts = json.dumps(FACTS)
+            self.sql("UPDATE board SET health = 'good', facts = %s WHERE name = %s", facts, board.name)
+
+    def environ(self, **changes: str) -> dict[str, str]:
+        """The settings of its programs."""
+        ours = {
+            "FARM_DATA_DIR": str(self.folder / "data"),
+            "FARM_DATABASE_URL": self.database_url,
+            "FARM_REDIS_URL": self.redis.url,
+            "FARM_KNOWN_HOSTS": str(self.folder / "known_hosts"),
+            "FARM_LEASE_TTL_S": str(TTL_S),
+            "FARM_COOL_DOWN_S": "0.5",
+            "FARM_KEEPALIVE_S": "1",
+            "FARM_CONNECT_TIMEOUT_S": "5",
+            "FARM_SLOTS": "8",
+            "FARM_API_PORT": "0",
+            "OPENBLAS_NUM_THREADS": "1",
+            **changes,
+        }
+        return {**{key: value for key, value in os.environ.items() if not key.startswith("FARM_")}, **ours}
+
+    def worker(self, **environ: str) -> Process:
+        """`farm worker`, which has a dispatcher too; back once the farm knows it."""
+        process = self.start_worker(**environ)
+        self.until_known(process)
+        return process
+
+    def start_worker(self, **environ: str) -> Process:
+        """The same, without waiting."""
+        return self.run("worker", **environ)
+
+    def until_known(self, worker: Process) -> None:
+        """Wait until the farm knows a worker."""
+        until(lambda: self.worker_id(worker) or not worker.is_alive(), "the worker starts")
+        assert worker.is_alive(), worker.log.read_text()
+
+    def worker_id(self, process: Process) -> str | None:
+        """By what the farm knows a worker."""
+        rows = self.sql("SELECT id FROM worker WHERE id LIKE %s", f"%:{process.pid}:%")
+        return rows[0]["id"] if rows else None
+
+    def run(self, *words: str, **environ: str) -> Process:
+        """`farm WORDS`."""
+        return self._start([sys.executable, "-P", "-m", "farm", *words], words[0], environ)
+
+    def dispatcher(self) -> Process:
+        """A dispatcher alone; `step` steps the clocks of these."""
+        clock = self.folder / "clock"
+        if not clock.exists():
+            clock.write_text("0")
+        script = Path(__file__).with_name("dispatcher.py")
+        return self._start([sys.executable, "-P", str(script), str(clock)], "dispatcher", {})
+
+    def step(self, seconds: float) -> None:
+        """Step the clock of the dispatchers that stand alone."""
+        part = self.folder / "clock.part"
+        part.write_text(str(seconds))
+        part.replace(self.folder / "clock")
+
+    def _start(self, argv: Sequence[str], name: str, environ: Mapping[str, str]) -> Process:
+        name = f"{name}-{len(self.processes)}"
+        process = Process(argv, self.environ(PGAPPNAME=name, **environ), self.folder / f"{name}.log")
+        self.processes.append(process)
+        return process
+
+    def model(self, name: str = "steady", **behaviour: Any) -> Path:
+        """A model file of the runtime `fake` that behaves so."""
+        path = self.folder / "models" / f"{name}.fake"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"latency_us": 200, **behaviour}))
+        return path
+
+    def large_model(self) -> Path:
+        """A model of which the push takes a moment."""
+        folder = self.folder / "models" / "large"
+        folder.mkdir(parents=True)
+        (folder / "m.fake").write_bytes(self.model().read_bytes())
+        (folder / "weights").write_bytes(bytes(48 << 20))
+        return folder
+
+    def submit(self, model: Path | None = None, *, on: str | None = None, **plan: Any) -> str:
+        """A Job in the queue: its id."""
+        artifact = intake.receive(model or self.model(), store=self.store)
+        job = intake.submit(
+            store=self.store,
+            artifact=artifact,
+            plan=intake.plan_from({**QUICK, **plan}, artifact=artifact),
+            model=None,
+            project="tests",
+            selector=domain.Selector(name=on),
+            now=datetime.now(UTC),
+        )
+        return job.id
+
+    def sql(self, query: str, *values: Any) -> list[DictRow]:
+        """Rows of our own look at the database."""
+        with witness.connect(self.conninfo) as connection:
+            cursor = connection.execute(query, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def job(self, job_id: str) -> DictRow:
+        """A Job's row."""
+        return self.sql("SELECT * FROM job WHERE id = %s", job_id)[0]
+
+    def runs(self, job_id: str) -> list[DictRow]:
+        """A Job's Runs, the oldest first."""
+        return self.sql("SELECT * FROM run WHERE job_id = %s ORDER BY id", job_id)
+
+    def kinds(self, job_id: str) -> list[str]:
+        """What was told of a Job so far."""
+        return [row["kind"] for row in self.sql("SELECT kind FROM event WHERE job_id = %s ORDER BY id", job_id)]
+
+    def until_told(self, job_id: str, kind: str, text: str | None = None) -> None:
+        """Wait until an event of this kind (and text) was told of a Job."""
+        query = "SELECT 1 FROM event WHERE job_id = %s AND kind = %s AND coalesce(%s, data ->> 'text') = data ->> 'text'"
+        until(lambda: self.sql(query, job_id, kind, text), f"{kind} {text or ''} of job {job_id}: {self.kinds(job_id)}")
+
+    def until_over(self, *job_ids: str, within_s: float = PATIENCE_S) -> list[str]:
+        """Wait for the end of these Jobs; the outcome of each."""
+        query = "SELECT id, outcome FROM job WHERE id = ANY(%s) AND ended_at IS NOT NULL"
+        found: dict[str, str] = {}
+
+        def are_over() -> bool:
+            found.update((row["id"], row["outcome"]) for row in self.sql(query, list(job_ids)))
+            return len(found) == len(set(job_ids))
+
+        until(are_over, f"the end of {job_ids}", within_s)
+        return [found[job_id] for job_id in job_ids]
+
+    def writes(self, job_id: str) -> int:
+        """How much was ever written about a Job."""
+        runs = "SELECT id FROM run WHERE job_id = %s"
+        query = f"new ->> 'id' = %s OR new ->> 'job_id' = %s OR new ->> 'run_id' IN ({runs})"
+        found = self.sql(f"SELECT count(*) AS n FROM witness WHERE {query}", job_id, job_id, job_id)
+        return int(found[0]["n"])
+
+    def story(self) -> str:
+        """All that was told, for who looks for a mistake."""
+        rows = self.sql("SELECT * FROM event ORDER BY at, id")
+        return "\n".join(f"{row['at']:%H:%M:%S.%f} {row['job_id'][-4:]} {row['kind']} {row['data']}" for row in rows)
+
+    def check(self, *more: Path) -> None:
+        """Let the farm come to rest, and have the witness tell whether all was as it must be. `more`: boards' homes."""
+        until(lambda: not self.sql("SELECT 1 FROM lease WHERE released_at IS NULL"), "every lease is over")
+        homes = [*(host.home for host in self.boards.values()), *more]
+        for home in homes:
+            assert is_clean(home), processes_of(home)
+        assert witness.problems(self.conninfo, homes) == []
+
+    def close(self) -> None:
+        """End all of its programs."""
+        for process in self.processes:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def farm_template(postgres_url: str) -> Iterator[str]:
+    """The name of a database with the farm's tables, witnessed, of which others are copies."""
+    with _database(postgres_url) as url:
+        db.upgrade(url)
+        witness.install(make_url(url).set(drivername="postgresql").render_as_string(hide_password=False))
+        yield str(make_url(url).database)
+
+
+@pytest.fixture
+def house(tmp_path: Path, postgres_url: str, farm_template: str) -> Iterator[Farmhouse]:
+    """A farm without boards and without programs yet; what it leaves behind is ended."""
+    with _database(postgres_url, farm_template) as url, contextlib.ExitStack() as stack:
+        with opened(tmp_path, url, stack) as house:
+            yield house
+
+
+@contextlib.contextmanager
+def opened(folder: Path, database_url: str, stack: contextlib.ExitStack) -> Iterator[Farmhouse]:
+    """A farm in a folder, on a database that has its tables."""
+    redis = Redis(folder)
+    store = db.open_store(database_url, folder / "data" / "blobs", upgrade=False)
+    house = Farmhouse(folder, database_url, redis, store, stack)
+    try:
+        yield house
+    finally:
+        if os.environ.get("DBG"): print(house.story()[:9000]); [print(p.name, p.log.read_text()[-3000:]) for p in house.processes]
+        house.close()
+        redis.stop()
+        store.close()
+
+
+@contextlib.contextmanager
+def _database(admin: str, template: str = "template1") -> Iterator[str]:
+    name = f"farm_faults_{uuid.uuid4().hex[:12]}"
+    conninfo = make_url(admin).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield make_url(admin).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
