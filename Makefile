@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 BOOT ?= $(shell for p in python3.12 python3.11 python3.13 python3 python3.14; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help setup models demo test test-system lint types format lock fidelity clean
+.PHONY: help setup models demo test test-system lint types format lock fidelity bench-farm clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ types: setup ## mypy alone
 format: setup ## ruff, writing
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+bench-farm: setup ## how fast is the farm: the tables of docs/farm-speed.md
+	$(PY) -m benchmarks.farm
 
 fidelity: models ## how true are our numbers: the table of docs/fidelity.md
 	$(PY) -m benchmarks.fidelity

@@ -77,7 +77,9 @@ class Farm:
             now=now,
         )
         run = dispatch.grant(job, board, store=self.store, holder="fidelity", ttl_s=60.0, now=now)
-        ended = asyncio.run(bench.carry_out(run, store=self.store, settings=self.settings, holder="fidelity", watch=watch))
+        ended = asyncio.run(
+            bench.carry_out(run, store=self.store, settings=self.settings, holder="fidelity", watch=watch)
+        )
         found = show.run_json(self.store, ended.id)
         if found["outcome"] not in ("OK", "NOISY"):
             raise SystemExit(f"{model.name}: {found['outcome']}: {found['reasons']}")

@@ -1,4 +1,4 @@
-"""A whole farm for a benchmark: its services as a user starts them, in processes of their own, and a client of its API."""
+"""A whole farm for a benchmark: its services as a user starts them, in their own processes, and a client of its API."""
 
 from __future__ import annotations
 

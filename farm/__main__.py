@@ -38,6 +38,7 @@ EXIT_CODES: dict[object, int] = {
 
 EXTRAS = {
     "alembic": "farm",
+    "anyio": "farm",
     "asyncssh": "farm",
     "boto3": "s3",
     "celery": "farm",

@@ -109,6 +109,7 @@ class Hands:
         self._teller = _Teller(store)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="worker loop", daemon=True)
+        self._tasks: set[asyncio.Task[Any]] = set()  # of ours on the loop
         self._connections = Connections(settings, warm_s=WARM_S)
         self._beat = threading.Thread(target=self._beats, name="worker beat", daemon=True)
         self._ended = threading.Event()
@@ -166,7 +167,8 @@ class Hands:
         if ended is not None and ended.outcome is not None:
             self._teller.flush()
             self.judge(run_id)
-            self._kick()
+            if ended.outcome is not domain.Outcome.OK:  # then its Job may be in the queue again
+                self._kick()
 
     def judge(self, run_id: str) -> None:
         """Task: summarize a Run that has ended, and move its Job on; nothing where that was done."""
@@ -192,10 +194,19 @@ class Hands:
         return results.get_run(self.store, run_id)
 
     def _call(self, action: Any) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(action, self._loop)
+        return asyncio.run_coroutine_threadsafe(self._under_way(action), self._loop)
+
+    async def _under_way(self, action: Any) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            return await action
+        finally:
+            self._tasks.discard(task)
 
     async def _close(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
+        others = {task for task in self._tasks if task is not asyncio.current_task()}  # a warm connection has tasks too
         if others:
             _, late = await asyncio.wait(others, timeout=20.0)
             for task in late:

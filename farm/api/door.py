@@ -16,7 +16,7 @@ from farm.api.problems import TooSlow
 from farm.errors import TooLarge
 from farm.settings import Settings
 
-JSON_LIMIT_BYTES = 1_000_000
+JSON_LIMIT_BYTES = 4_000_000  # a folder of 10,000 files is about 1.5 MB
 
 Count = Callable[[Scope, int, float], None]
 

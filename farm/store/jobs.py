@@ -125,7 +125,7 @@ def save_job(store: Store, job: Job, *, idempotency_key: str | None = None, requ
 
 def expected_s(job: Job) -> float:
     """How long a Job should take on a Board: its Blocks, and about 3 s to start, load and end each."""
-    return sum(arm.plan.processes * (arm.plan.warmup_s + arm.plan.duration_s + 3.0) for arm in job.arms)
+    return sum(arm.plan.duration_s + arm.plan.processes * (arm.plan.warmup_s + 3.0) for arm in job.arms)
 
 
 def get_job(store: Store, job_id: str, *, project: str | None = None) -> Job:

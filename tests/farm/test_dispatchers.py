@@ -89,10 +89,10 @@ def test_two_dispatchers_that_take_turns_give_every_job_its_end(store: Store, tm
     post, clock = Post(), Clock()
     both = [dispatcher(store, post, clock, seed=seed) for seed in (1, 2)]
     hand = Hand(store, 7, tmp_path, post)
-    for n in range(0, 4000, 4):
-        clock.go_on(4.0)
+    for n in range(0, 8000, 8):
+        clock.go_on(8.0)
         worker(store, slots=20, now=after(n))
-        both[n // 4 % 2].once(after(n))
+        both[n // 8 % 2].once(after(n))
         hand.work(after(n))
         for run_id, _ in post.judged:
             settle.settle(results.get_run(store, run_id).job_id, store=store, cool_down_s=60.0, now=after(n))
@@ -177,7 +177,7 @@ def _leases(store: Store) -> dict[str, list[tuple[int, datetime, datetime | None
 
 
 def _assert_sound(store: Store) -> None:
-    assert leases.unreleased(store) == []
+    assert [lease for lease in leases.unreleased(store) if not lease.is_check] == []
     found = jobs.list_jobs(store, limit=1000)
     assert Counter(job.state for job in found) == {JobState.DONE: JOBS}
     tries = 0

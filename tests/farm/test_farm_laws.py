@@ -57,6 +57,8 @@ class Farm(RuleBasedStateMachine):
     def boards(self) -> None:
         for name in NAMES:
             good_board(self.store, name, is_virtual=name.startswith("virtual"))
+        for wanted in (None, None, "pi-1", "virtual-0", "virtual-1"):
+            self.submit(wanted, "a")
 
     # --- what may happen
 
@@ -64,6 +66,16 @@ class Farm(RuleBasedStateMachine):
     def submit(self, name: str | None, project: str) -> None:
         is_virtual = name is not None and name.startswith("virtual")
         queued(self.store, project=project, selector=Selector(name=name, virtual=is_virtual), submitted_at=self._now())
+
+    @rule(outcome=st.sampled_from([None, None, *Outcome]), is_settled=st.booleans())
+    def go_on_as_one_should(self, outcome: Outcome | None, is_settled: bool) -> None:
+        """A round, whose messages arrive; and what is under way ends, as it may."""
+        before = len(self.post.runs)
+        self.dispatch(0, 6.0)
+        for place in range(len(self.post.runs) - before):
+            self.deliver_a_message_again_or_late_or_now(place)
+        while outcome is not None and self.under_way:
+            self.end(0, outcome, is_settled)
 
     @rule(who=st.integers(0, 1), later_s=st.sampled_from([0.0, 1.0, 11.0, 31.0]))
     def dispatch(self, who: int, later_s: float) -> None:
@@ -123,7 +135,7 @@ class Farm(RuleBasedStateMachine):
     @rule(pick=picks)
     def cancel(self, pick: int) -> None:
         found = jobs.list_jobs(self.store)
-        if found:
+        if found and pick % 4 == 0:
             job = found[pick % len(found)]
             try:
                 queue.cancel(self.store, job.id, by="ann", now=self._now())

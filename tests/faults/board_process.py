@@ -1,4 +1,4 @@
-"""A board whose power can be cut: an SSH server in a process of its own, on the same port and with the same host key."""
+"""A board whose power can be cut: an SSH server in a process of its own, with a port and a host key that stay."""
 
 from __future__ import annotations
 

@@ -9,14 +9,13 @@ import signal
 import sys
 from pathlib import Path
 
-from farm import bench, domain, execute, settings
+from farm import bench, execute, settings
 from farm.store import db, results
 
 
 def main() -> None:
     folder, run_id, stage = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     given = json.load(sys.stdin)
-    board = domain.Board(**given["board"], options=given["options"])
     chosen = settings.load({"data_dir": str(folder / "data"), "known_hosts": given["known_hosts"]}, {})
     store = db.open_store(chosen.database_url, chosen.blobs_dir, upgrade=False)
 

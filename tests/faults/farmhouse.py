@@ -1,4 +1,4 @@
-"""A farm to be hurt: real PostgreSQL, Redis, SSH servers as boards, and workers and dispatchers in processes of their own.
+"""A farm to be hurt: real PostgreSQL, Redis, SSH servers as boards; workers and dispatchers in processes of their own.
 
 Everything can be killed, stopped, cut and brought back. `Farmhouse.check` then asks the witness, not the farm.
 """
@@ -8,15 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
-import signal
-import socket
-import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,146 +23,15 @@ from sqlalchemy import make_url
 
 from farm import domain, intake
 from farm.store import boards, db
-from tests import servers, sshd
 from tests.faults import witness
 from tests.faults.conftest import is_clean, processes_of
+from tests.faults.parts import PATIENCE_S, BoardHost, Process, Redis, until
+
+__all__ = ["BoardHost", "Farmhouse", "Process", "farm_template", "house", "opened", "until"]
 
 QUICK = {"duration_s": 0.2, "processes": 2, "min_queries": 20, "warmup_s": 0.02, "warmup_queries": 2}
 TTL_S = 3.0
 FACTS = {"identity": {"family": "generic"}, "runtimes": {"fake": {"present": True}}}
-PATIENCE_S = 90.0  # other tests may hold this machine's one lock for a while
-
-
-def until(is_so: Callable[[], Any], what: str, within_s: float = PATIENCE_S) -> Any:
-    """Wait for something to be so; its value."""
-    deadline = time.monotonic() + within_s
-    while not (value := is_so()):
-        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
-        time.sleep(0.03)
-    return value
-
-
-class Process:
-    """A program of the farm; it never outlives the tests."""
-
-    def __init__(
-        self,
-        argv: Sequence[str],
-        environ: Mapping[str, str],
-        log: Path,
-        *,
-        folder: Path | None = None,
-        before: Callable[[], None] | None = None,
-    ) -> None:
-        before = before or servers._as(None, signal.SIGKILL)
-        with log.open("ab") as out:
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=out, stderr=out, env=dict(environ), cwd=folder or log.parent,
-                preexec_fn=before,
-            )  # fmt: skip
-        self.name, self.log, self.pid = log.stem, log, self._process.pid
-
-    def send(self, number: int) -> None:
-        """A signal: SIGKILL, SIGSTOP, SIGCONT, SIGTERM."""
-        self._process.send_signal(number)
-
-    def close_stdin(self) -> None:
-        """End of file for it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-
-    def wait(self, within_s: float = 30.0) -> int:
-        """Its exit status."""
-        status = self._process.wait(within_s)
-        with contextlib.suppress(OSError):
-            self.close_stdin()
-        return status
-
-    def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        """SIGKILL, and gone."""
-        self.send(signal.SIGKILL)
-        self.wait()
-
-
-class Redis:
-    """A Redis of one farm alone, on a port that stays the same."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{port}/0"
-        words = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "no"}
-        self._argv = [servers._redis_program(), *(str(word) for pair in words.items() for word in ("--" + pair[0], pair[1]))]
-        self._log = folder / "redis.log"
-        self.start()
-
-    def start(self) -> None:
-        """Start it, empty."""
-        self.process = Process(self._argv, {"PATH": os.defpath}, self._log)
-        until(lambda: servers._redis_answers(self.url), f"Redis answers; see {self._log}")
-
-    def stop(self) -> None:
-        """Kill it with all that it holds."""
-        self.process.kill()
-
-
-class BoardHost:
-    """A board: an SSH server with a home of its own, behind a proxy that can cut, freeze and delay."""
-
-    def __init__(self, name: str, folder: Path, stack: contextlib.ExitStack) -> None:
-        self.name, self._server = name, stack.enter_context(sshd.asyncssh_server(folder))
-        self.proxy = stack.enter_context(sshd.proxy(self._server.port))
-        self._server.pin(self.proxy.port)
-        self.home = self._server.home / ".benchfarm"
-        self.known_hosts = self._server.known_hosts
-        self.board = self._server.board(name, port=self.proxy.port, python=sys.executable)
-
-    def agents(self) -> list[int]:
-        """The agents that run here now."""
-        return [pid for pid, words in processes_of(self.home).items() if "supervise" in words]
-
-    def changed(self, name: str, **changes: Any) -> domain.Board:
-        """A board as this one, but for its name and what is said."""
-        return replace(self.board, name=name, **changes)
-
-
-class PoweredBoard:
-    """A board whose power can be cut, with all that runs on it, and that comes back as it was."""
-
-    def __init__(self, house: Farmhouse, name: str) -> None:
-        self._house, self._folder = house, house.folder / name
-        self._folder.mkdir()
-        self.home = self._folder / "home" / ".benchfarm"
-        self._port = 0
-        self._name = name
-
-    def power_on(self) -> None:
-        """Its SSH server listens."""
-        (self._folder / "port").unlink(missing_ok=True)
-        script = Path(__file__).with_name("board_process.py")
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        argv = [sys.executable, "-P", str(script), str(self._folder), str(self._port)]
-        self._process = Process(argv, environ, self._folder / "log")
-        self._house.processes.append(self._process)
-        self._port = int(until((self._folder / "port").exists, "the board listens") and (self._folder / "port").read_text())
-        user = pwd.getpwuid(os.getuid()).pw_name
-        self.board = domain.Board(
-            self._name, transport="ssh", address=f"{user}@127.0.0.1:{self._port}", home=str(self.home),
-            python=sys.executable, options={"keys": [str(self._folder / "client_key")]},
-        )  # fmt: skip
-        self._house.pin(self._folder / "known_hosts")
-
-    def power_off(self) -> None:
-        """Everything on it is gone at once."""
-        self._process.kill()
-        for pid in processes_of(self.home):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
 
 @dataclass
@@ -187,12 +51,12 @@ class Farmhouse:
         """The database, as psycopg takes it."""
         return make_url(self.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
 
-    def add_board(self, name: str, *, is_known_good: bool = True, **changes: Any) -> BoardHost:
-        """A board in the pool; known to be well, so that no health check comes first."""
+    def add_board(self, name: str) -> BoardHost:
+        """A board in the pool."""
         host = BoardHost(name, self.folder / name, self.stack)
         self.pin(host.known_hosts)
         self.boards[name] = host
-        self.save_board(replace(host.board, **changes), is_known_good)
+        self.save_board(host.board)
         return host
 
     def pin(self, known_hosts: Path) -> None:
@@ -200,12 +64,11 @@ class Farmhouse:
         with (self.folder / "known_hosts").open("ab") as file:
             file.write(known_hosts.read_bytes())
 
-    def save_board(self, board: domain.Board, is_known_good: bool = True) -> None:
-        """A board that is none of ours, or of ours."""
+    def save_board(self, board: domain.Board) -> None:
+        """A board in the pool; known to be well, so that no health check comes first."""
         boards.save_board(self.store, board, datetime.now(UTC))
-        if is_known_good:
-            facts = json.dumps(FACTS)
-            self.sql("UPDATE board SET health = 'good', facts = %s WHERE name = %s", facts, board.name)
+        facts = json.dumps(FACTS)
+        self.sql("UPDATE board SET health = 'good', facts = %s WHERE name = %s", facts, board.name)
 
     def environ(self, **changes: str) -> dict[str, str]:
         """The settings of its programs."""
@@ -318,8 +181,9 @@ class Farmhouse:
 
     def until_told(self, job_id: str, kind: str, text: str | None = None) -> None:
         """Wait until an event of this kind (and text) was told of a Job."""
-        query = "SELECT 1 FROM event WHERE job_id = %s AND kind = %s AND coalesce(%s, data ->> 'text') = data ->> 'text'"
-        until(lambda: self.sql(query, job_id, kind, text), f"{kind} {text or ''} of job {job_id}: {self.kinds(job_id)}")
+        said = "coalesce(%s, data ->> 'text', '') = coalesce(data ->> 'text', '')"
+        query = f"SELECT 1 FROM event WHERE job_id = %s AND kind = %s AND {said}"
+        until(lambda: self.sql(query, job_id, kind, text), f"{kind} {text or ''} of job {job_id}", story=self.story)
 
     def until_over(self, *job_ids: str, within_s: float = PATIENCE_S) -> list[str]:
         """Wait for the end of these Jobs; the outcome of each."""
@@ -330,7 +194,7 @@ class Farmhouse:
             found.update((row["id"], row["outcome"]) for row in self.sql(query, list(job_ids)))
             return len(found) == len(set(job_ids))
 
-        until(are_over, f"the end of {job_ids}", within_s)
+        until(are_over, f"the end of {job_ids}", story=self.story, within_s=within_s)
         return [found[job_id] for job_id in job_ids]
 
     def writes(self, job_id: str) -> int:
@@ -343,7 +207,13 @@ class Farmhouse:
     def story(self) -> str:
         """All that was told, for who looks for a mistake."""
         rows = self.sql("SELECT * FROM event ORDER BY at, id")
-        return "\n".join(f"{row['at']:%H:%M:%S.%f} {row['job_id'][-4:]} {row['kind']} {row['data']}" for row in rows)
+        told = [f"{row['at']:%H:%M:%S.%f} {row['job_id'][-4:]} {row['kind']} {row['data']}" for row in rows]
+        return "\n".join([*told, *(f"{process.name}: {process.log.read_text()}" for process in self.processes)])
+
+    def until_blamed(self, board: str, failures: int) -> None:
+        """Wait until so many failures in a row were blamed on a board."""
+        query = "SELECT 1 FROM board WHERE name = %s AND failures = %s"
+        until(lambda: self.sql(query, board, failures), f"{failures} failures of {board}", story=self.story)
 
     def check(self, *more: Path) -> None:
         """Let the farm come to rest, and have the witness tell whether all was as it must be. `more`: boards' homes."""
@@ -385,7 +255,6 @@ def opened(folder: Path, database_url: str, stack: contextlib.ExitStack) -> Iter
     try:
         yield house
     finally:
-        if os.environ.get("DBG"): print(house.story()[:9000]); [print(p.name, p.log.read_text()[-3000:]) for p in house.processes]
         house.close()
         redis.stop()
         store.close()

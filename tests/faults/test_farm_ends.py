@@ -81,7 +81,7 @@ def test_a_worker_that_a_person_asks_to_drain_does_the_same(house: Farmhouse) ->
         workers.drain(house.store, str(house.worker_id(worker)), by="tests", now=datetime.now(UTC))
         until(lambda: "asked to drain" in worker.log.read_text(), "it hears of that with its next beat")
 
-    drains(house, drain, duration_s=10.0)
+    drains(house, drain, duration_s=8.0)
 
 
 def drains(house: Farmhouse, drain: Callable[[Process], None], *, duration_s: float) -> None:

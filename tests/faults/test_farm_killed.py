@@ -1,4 +1,4 @@
-"""A worker or a dispatcher is killed with SIGKILL, at any stage: its Job is tried again or moved on, by whoever lives."""
+"""A worker or a dispatcher is killed with SIGKILL at any stage: whoever lives tries its Jobs again, or ends them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ import pytest
 from farm.store import db
 from tests import servers
 from tests.faults import witness
-from tests.faults.farmhouse import Farmhouse, Process, farm_template, house, opened, until
+from tests.faults.farmhouse import Farmhouse, farm_template, house, opened, until
+from tests.faults.parts import Postgres
 
 __all__ = ["farm_template", "house"]
 
@@ -67,36 +68,6 @@ def test_a_partition_from_redis_ends_no_run_and_work_goes_on_after_it(house: Far
     assert house.until_over(second) == ["OK"]
     assert [run["outcome"] for job in (first, second) for run in house.runs(job)] == ["OK", "OK"]
     house.check()
-
-
-class Postgres:
-    """A PostgreSQL that can be stopped at once, as by a crash, and started again with what it had committed."""
-
-    def __init__(self, url: str, log: Path) -> None:
-        self._home = Path(url.rpartition("host=")[2])
-        self._argv = self._running("cmdline")
-        self._log = log
-
-    def stop(self) -> None:
-        """SIGQUIT: it gives every connection up and writes nothing more."""
-        pid = self._pid()
-        os.kill(pid, signal.SIGQUIT)
-        until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not self._running("cmdline", pid), "PostgreSQL ends")
-
-    def start(self, stack: contextlib.ExitStack) -> None:
-        """Start it, which recovers."""
-        before = servers._as(servers._unprivileged(), signal.SIGQUIT)
-        environ = servers._environment(self._home)
-        process = Process(self._argv, environ, self._log, before=before, folder=self._home)
-        stack.callback(process.kill)
-        until(lambda: servers._postgres_answers(self._home), f"PostgreSQL answers; see {self._log}")
-
-    def _pid(self) -> int:
-        return int((self._home / "data" / "postmaster.pid").read_text().split()[0])
-
-    def _running(self, what: str, pid: int = 0) -> list[str]:
-        words = Path(f"/proc/{pid or self._pid()}/{what}").read_bytes().split(b"\0")
-        return [os.fsdecode(word) for word in words if word]
 
 
 def test_a_postgres_that_crashes_and_comes_back_loses_no_job_and_doubles_none(

@@ -120,8 +120,6 @@ def repr_of(board: domain.Board, trip: Trip) -> str:
     """A board and the settings it needs, as the child reads them."""
     return json.dumps(
         {
-            "board": {"name": board.name, "transport": board.transport, "address": board.address, "home": board.home},
-            "options": dict(board.options),
             "known_hosts": str(trip.settings.known_hosts),
         }
     )

@@ -26,6 +26,13 @@ def api(store: Store, tmp_path: Path) -> Iterator[live.Live]:
         yield served
 
 
+@pytest.fixture
+def impatient(store: Store, tmp_path: Path) -> Iterator[live.Live]:
+    """The same, but that it gives a client up after one second."""
+    with live.serve(store, tmp_path, upload_idle_s=1.0) as served:
+        yield served
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, _sqlite_template: Path) -> Iterator[live.Live]:
     """One for all tests of a file that are only refused, or do not mind what the others did."""

@@ -105,7 +105,7 @@ def serve(
     clock = Clock()
     kicks: list[str] = []
     kick = kick or (lambda: kicks.append("kick"))
-    given = Settings(data_dir=folder, **{"upload_idle_s": 1.0, "upload_limit_bytes": 3_000_000, **settings})
+    given = Settings(data_dir=folder, **{"upload_idle_s": 15.0, "upload_limit_bytes": 3_000_000, **settings})
     app = create_app(Services(store, given, kick=kick, clock=clock), listeners=listeners)
     server = Server(uvicorn.Config(app, port=0, ws="none", log_config=None, timeout_graceful_shutdown=10))
     thread = threading.Thread(target=server.run)

@@ -75,17 +75,17 @@ def test_of_a_client_that_goes_away_half_way_nothing_is_kept(api: Live) -> None:
 
 
 @pytest.mark.parametrize("sent", [0, 100_000])
-def test_a_client_that_stalls_is_given_up(api: Live, sent: int) -> None:
-    connection = _upload(api, BIG_SHA, f"Content-Length: {len(BIG)}")
+def test_a_client_that_stalls_is_given_up(impatient: Live, sent: int) -> None:
+    connection = _upload(impatient, BIG_SHA, f"Content-Length: {len(BIG)}")
     connection.sendall(BIG[:sent])
     answer = answer_of(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"stalled: less than 65536 bytes came in 1 s" in answer
-    assert _kept(api.store) == []
+    assert _kept(impatient.store) == []
 
 
-def test_a_client_that_trickles_is_given_up(api: Live) -> None:
-    connection = _upload(api, BIG_SHA, f"Content-Length: {len(BIG)}")
+def test_a_client_that_trickles_is_given_up(impatient: Live) -> None:
+    connection = _upload(impatient, BIG_SHA, f"Content-Length: {len(BIG)}")
     connection.settimeout(0.1)
     answer = b""
     for _ in range(100):

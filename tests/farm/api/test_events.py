@@ -167,17 +167,17 @@ def test_a_revoked_token_hears_its_stream_to_the_end_and_opens_no_other(api: Liv
     problem(api.client("vision-ci").get(f"/jobs/{job_id}/events"), 401, "NotSignedIn")
 
 
-def test_a_client_that_takes_nothing_is_sent_away_and_its_place_is_free(api: Live) -> None:
-    job_id = api.submit()["id"]
-    connection = api.raw()
-    connection.sendall(request("GET", f"/api/v1/jobs/{job_id}/events", api.secrets["vision-ci"]))
-    hub = _hub(api)
+def test_a_client_that_takes_nothing_is_sent_away_and_its_place_is_free(impatient: Live) -> None:
+    job_id = impatient.submit()["id"]
+    connection = impatient.raw()
+    connection.sendall(request("GET", f"/api/v1/jobs/{job_id}/events", impatient.secrets["vision-ci"]))
+    hub = _hub(impatient)
     _until(lambda: hub.listeners == 1)
     text = "x" * 900_000
     for i in range(16):  # more than the buffers of both sides hold
-        events.tell(api.store, job_id, kind="note", at=NOW, data={"text": text, "n": i})
+        events.tell(impatient.store, job_id, kind="note", at=NOW, data={"text": text, "n": i})
     _until(lambda: hub.listeners == 0 and hub.taken == 0)
-    assert api.client("vision-ci").get("/jobs").status_code == 200
+    assert impatient.client("vision-ci").get("/jobs").status_code == 200
 
 
 def test_a_listener_too_far_behind_is_told_to_come_back() -> None:

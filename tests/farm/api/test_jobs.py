@@ -75,10 +75,10 @@ def test_a_submitted_job_says_all_and_wakes_the_dispatcher(each_api: Live) -> No
 
 
 def test_the_place_in_the_queue_counts_what_wants_the_same_boards(each_api: Live) -> None:
-    first = each_api.submit("audio-ci", plan={"duration_s": 10, "processes": 2, "warmup_s": 1})  # 28 s
+    first = each_api.submit("audio-ci", plan={"duration_s": 10, "processes": 2, "warmup_s": 1})  # 18 s
     each_api.clock.step(1)
     second = each_api.submit("vision-ci")
-    assert (second["queue"]["position"], second["queue"]["expected_wait_s"]) == (2, 28.0)
+    assert (second["queue"]["position"], second["queue"]["expected_wait_s"]) == (2, 18.0)
     each_api.clock.step(1)
     urgent = each_api.submit("vision-engineer", priority="high")
     assert urgent["queue"]["position"] == 1

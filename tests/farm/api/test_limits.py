@@ -140,23 +140,23 @@ def test_a_cursor_larger_than_any_number_of_the_database_is_refused(each_api: Li
     problem(each_api.client("admin").get("/changes", params={"cursor": cursor}), 422, "InputError")
 
 
-def test_a_body_over_a_megabyte_is_refused_before_it_is_read(shared: Live) -> None:
+def test_a_body_over_four_megabytes_is_refused_before_it_is_read(shared: Live) -> None:
     connection = shared.raw()
-    connection.sendall(request("POST", "/api/v1/jobs", shared.secrets["vision-ci"], "Content-Length: 1000001"))
+    connection.sendall(request("POST", "/api/v1/jobs", shared.secrets["vision-ci"], "Content-Length: 4000001"))
     answer = answer_of(connection)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b'"title":"TooLarge"' in answer
 
 
-def test_a_body_over_a_megabyte_is_refused_though_no_length_was_said(shared: Live) -> None:
-    answer = shared.client("vision-ci").post("/jobs", content=iter([b" " * 100_000] * 11), headers=JSON)
+def test_a_body_over_four_megabytes_is_refused_though_no_length_was_said(shared: Live) -> None:
+    answer = shared.client("vision-ci").post("/jobs", content=iter([b" " * 100_000] * 41), headers=JSON)
     problem(answer, 413, "TooLarge")
 
 
-def test_a_body_that_does_not_come_is_given_up(shared: Live) -> None:
-    connection = shared.raw()
+def test_a_body_that_does_not_come_is_given_up(impatient: Live) -> None:
+    connection = impatient.raw()
     head = request(
-        "POST", "/api/v1/jobs", shared.secrets["vision-ci"], "Content-Length: 100", "Content-Type: application/json"
+        "POST", "/api/v1/jobs", impatient.secrets["vision-ci"], "Content-Length: 100", "Content-Type: application/json"
     )
     connection.sendall(head + b'{"artifact": ')
     answer = answer_of(connection)

@@ -75,7 +75,7 @@ def test_a_poller_misses_no_event_however_many_write_at_once(store: Store) -> No
     listener = threading.Thread(target=listen)
     listener.start()
     try:
-        assert at_once(*(lambda i=i: tell(i) for i in range(6))) == [None] * 6  # type: ignore[misc]
+        assert at_once(*(lambda i=i: tell(i) for i in range(6))) == [None] * 6
         over = ended(store, run, Outcome.FAILED)
         queue.finish(store, over, verdict=None, reasons=over.reasons, now=NOW)
     finally:
