@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from farm_agent import wire
-from sqlalchemy import insert, select
+from sqlalchemy import insert
 
 from benchmarks import standin
+from benchmarks.tables import Row, grown, middle, progress
 from farm import dispatch, domain, intake, selector, settle
 from farm.store import boards, db, leases, queue, results, workers
-from farm.store.tables import ArmRow, BoardRow, JobRow, ModelRow, ProjectRow
+from farm.store.tables import ArmRow, BoardRow, JobRow
 
 DEMANDS = 200
 TAGS = 10
 PROJECTS = 3
+LIMIT_MS = 20.0
 WORKER = "crowd:1:1"
 
 
@@ -80,10 +82,41 @@ def crowd(database_url: str, folder: Path, facts: Mapping[str, Any], *, size: in
     store = db.open_store(database_url, folder / "blobs", upgrade=True)
     try:
         _fill_boards(store, facts, size)
-        _fill_queue(store, folder, queued)
+        fill_queue(store, folder, queued, board="b0")
         yield Crowd(store, size)
     finally:
         store.close()
+
+
+def growth(
+    kind: str, urls: Mapping[int, str], folder: Path, facts: Mapping[str, Any], *, queued: int, repeats: int
+) -> Iterator[Row]:
+    """A dispatcher's rounds on labs of several sizes with the same queue, the sizes in turns. `urls`: of databases."""
+    sizes = list(urls)
+    with contextlib.ExitStack() as stack:
+        crowds = []
+        for size, url in urls.items():
+            place = folder / f"{kind}-{size}"
+            place.mkdir()
+            crowds.append(stack.enter_context(crowd(url, place, facts, size=size, queued=queued)))
+        first = [_took_ms(one, one.size) for one in crowds]
+        progress(f"rounds: {kind}, all boards free")
+        free: list[list[float]] = [[] for _ in crowds]
+        for number in range(repeats):
+            for one, found in zip(crowds, free, strict=True):
+                one.end_one()
+                found.append(_took_ms(one, 1))
+            progress(f"rounds: {kind}, {number + 1} of {repeats}")
+    yield grown(f"{kind}: a round, one board free, median", [middle(found) for found in free], sizes, LIMIT_MS)
+    yield grown(f"{kind}: a round, all boards free", first, sizes)
+
+
+def _took_ms(one: Crowd, count: int) -> float:
+    """How long a round took, which must have given out so many Boards."""
+    granted, took_s = one.round()
+    if granted != count:
+        raise SystemExit(f"{granted} of {one.size} boards were given out where {count} were free and wanted")
+    return took_s * 1e3
 
 
 def now() -> datetime:
@@ -97,19 +130,20 @@ def _fill_boards(store: db.Store, facts: Mapping[str, Any], size: int) -> None:
     with store.write() as session:
         row = session.get_one(BoardRow, "b0")
         row.health = domain.Health.GOOD
-        row.entry = {**row.entry, "tags": _tags(0)}
+        row.entry = {**row.entry, "tags": list(tags(0))}
         values = {column.name: getattr(row, column.name) for column in BoardRow.__table__.columns}
         many = [
             values | {"name": f"b{i}", "address": f"bench@10.0.{i >> 8}.{i & 255}"}
-            | {"entry": {**row.entry, "tags": _tags(i)}}
+            | {"entry": {**row.entry, "tags": list(tags(i))}}
             for i in range(1, size)
         ]  # fmt: skip
         if many:
             session.execute(insert(BoardRow), many)
 
 
-def _tags(board: int) -> list[str]:
-    return [f"rack-{board % TAGS}", "active-cooler"]
+def tags(board: int) -> tuple[str, ...]:
+    """What a board is tagged with, by its number."""
+    return (f"rack-{board % TAGS}", "active-cooler")
 
 
 def _selectors(memory_bytes: int, family: str) -> list[domain.Selector]:
@@ -122,13 +156,14 @@ def _selectors(memory_bytes: int, family: str) -> list[domain.Selector]:
     return found
 
 
-def _fill_queue(store: db.Store, folder: Path, queued: int) -> None:
-    facts = boards.get_board(store, "b0").facts
+def fill_queue(store: db.Store, folder: Path, queued: int, *, board: str) -> None:
+    """So many Jobs wait; `board` is one that has told its facts."""
+    facts = boards.get_board(store, board).facts
     kinds = _selectors(int(facts["context"]["memory_total_bytes"]), facts["identity"]["family"])
     model = folder / standin.MODEL_NAME
     model.write_bytes(standin.MODEL)
     artifact = intake.receive(model, store=store)
-    plan = intake.plan_from({"runtime": "fake"}, artifact=artifact)
+    plan = intake.plan_from({"runtime": "fake", "processes": 1}, artifact=artifact)
     jobs = [
         intake.submit(
             store=store, artifact=artifact, plan=plan, model=None, project=f"team-{number}", selector=kinds[number],
@@ -147,20 +182,11 @@ def _fill_queue(store: db.Store, folder: Path, queued: int) -> None:
                 at = job.submitted_at + timedelta(milliseconds=i)
                 fresh.append(
                     row | {"id": domain.new_id(), "submitted_at": at, "queued_at": at}
+                    | {"state": domain.JobState.QUEUED, "waited_s": 0.0}  # it may be under way already
                     | {"selector": wire.as_dict(kind), "demand": selector.key(kind, ["fake"])}
                 )  # fmt: skip
             session.execute(insert(JobRow), fresh)
             session.execute(insert(ArmRow), [arm | {"job_id": one["id"]} for one in fresh])
-    _check_fill(store, queued)
-
-
-def _check_fill(store: db.Store, queued: int) -> None:
-    with store.read() as session:
-        kinds = len(set(session.scalars(select(JobRow.demand))))
-        owners = len(set(session.scalars(select(ProjectRow.id).join(ModelRow, ModelRow.project_id == ProjectRow.id))))
-    found = queue.counts(store)[domain.JobState.QUEUED]
-    if (found, owners) != (queued, PROJECTS) or kinds > DEMANDS:
-        raise SystemExit(f"the queue was not filled as it should: {found} jobs of {kinds} kinds, {owners} projects")
 
 
 def _plain(row: Any) -> dict[str, Any]:

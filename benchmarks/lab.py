@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psycopg
@@ -23,14 +23,16 @@ from farm_agent import wire
 from psycopg import sql
 from sqlalchemy import make_url
 
-from benchmarks import standin
+from benchmarks import crowd, standin
 from farm import broker, domain
 from farm.store import db, tokens
 
 API = "/api/v1"
-READY_S = 120.0
+READY_S = 300.0
 STOP_S = 40.0
 SLOTS = 32
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,11 @@ class Services:
 class Lab:
     """A farm at work."""
 
-    def __init__(self, services: Services, url: str, secret: str, processes: tuple[int, int]) -> None:
-        self.services, self.url = services, url
-        self.front, self.worker = processes  # who has the API, and who the connections to boards: ids, maybe the same
+    def __init__(
+        self, services: Services, database_url: str, url: str, secret: str, processes: tuple[int, int]
+    ) -> None:
+        self.services, self.database_url, self.url = services, database_url, url
+        self._worker, self._front = processes  # who has the connections to boards, and who the API: maybe the same
         self._headers = {"Authorization": f"Bearer {secret}"}
         self.client = self.new_client()
         self.artifact = hashlib.sha256(standin.MODEL).hexdigest()
@@ -69,9 +73,9 @@ class Lab:
         """The model is sent."""
         self.ask("PUT", f"/artifacts/{self.artifact}", params={"name": standin.MODEL_NAME}, content=standin.MODEL)
 
-    def submit(self, blocks: int, client: httpx.Client | None = None) -> str:
-        """A Job; its id."""
-        plan = {"runtime": "fake", "processes": blocks}
+    def submit(self, client: httpx.Client | None = None) -> str:
+        """A Job of one Block, on any board; its id."""
+        plan = {"runtime": "fake", "processes": 1}
         job: dict[str, Any] = self.ask("POST", "/jobs", client, json={"artifact": self.artifact, "plan": plan})
         return str(job["id"])
 
@@ -108,8 +112,20 @@ class Lab:
 
     def kill(self) -> None:
         """End it without a word."""
-        for pid in {self.front, self.worker}:
+        for pid in {self._front, self._worker}:
             os.kill(pid, signal.SIGKILL)
+
+    def cpu_s(self) -> float:
+        """The processor time that its processes have used, in user and in system."""
+        found = 0
+        for pid in {self._front, self._worker}:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            found += int(fields[11]) + int(fields[12])
+        return found / os.sysconf("SC_CLK_TCK")
+
+    def rss_bytes(self) -> tuple[int, int]:
+        """The memory that its worker has now, and its API."""
+        return _rss_bytes(self._worker), _rss_bytes(self._front)
 
     def wait_warm(self, count: int) -> None:
         """Until every board was looked at by the worker, whose connection to it then stays open."""
@@ -122,14 +138,14 @@ class Lab:
             if time.monotonic() > give_up:
                 bad = next(board for board in told if board["health"] != "good")
                 raise SystemExit(f"{self.services.name}: {good} of {count} boards are well; {bad}")
-            time.sleep(0.1)
+            time.sleep(max(0.1, count / 200))  # to tell of many is work for the farm
 
 
 @contextlib.contextmanager
 def running(services: Services, folder: Path, boards: standin.Boards, count: int, slots: int = SLOTS) -> Iterator[Lab]:
     """A farm with `count` stand-in boards, all of them looked at and warm."""
     folder.mkdir()
-    mine = [boards.board(f"{services.prefix}{number}") for number in range(count)]
+    mine = [boards.board(f"{services.prefix}{number}", tags=crowd.tags(number)) for number in range(count)]
     (folder / "inventory.yaml").write_text(_inventory(mine))
     database_url = services.database_url or f"sqlite:///{folder / 'farm.db'}"
     store = db.open_store(database_url, folder / "blobs", upgrade=True)
@@ -157,7 +173,7 @@ def running(services: Services, folder: Path, boards: standin.Boards, count: int
             process = stack.enter_context(_started(["up"], environ, folder / "up.log"))
             url = _url(process, folder / "up.log", "The farm is up at ")
             worker = process
-        lab = Lab(services, url, secret, (process.pid, _worker_of(worker.pid)))
+        lab = Lab(services, database_url, url, secret, (_worker_of(worker.pid), process.pid))
         stack.callback(lab.client.close)
         lab.wait_warm(count)
         lab.receive()
@@ -189,14 +205,13 @@ def combinations(postgres_url: str, redis_url: str) -> tuple[Services, ...]:
     )
 
 
-def cpu_s(pid: int) -> float:
-    """The processor time that a process has used, in user and in system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def turned(many: Sequence[T], number: int) -> Sequence[T]:
+    """The same, another one first each time."""
+    turn = number % len(many)
+    return [*many[turn:], *many[:turn]]
 
 
-def rss_bytes(pid: int) -> int:
-    """The memory that a process has now."""
+def _rss_bytes(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
@@ -205,7 +220,7 @@ def _inventory(mine: Sequence[domain.Board]) -> str:
     entries = []
     for board in mine:
         entry = wire.as_dict(board)
-        entries.append({name: entry[name] for name in ("name", "transport", "address", "home", "options")})
+        entries.append({name: entry[name] for name in ("name", "transport", "address", "home", "options", "tags")})
     return json.dumps({"version": 1, "boards": entries})  # which is YAML
 
 

@@ -4,7 +4,7 @@ One process, one port; who logs in is the board, so each board has a connection 
 farm asks by exec (an interpreter, `probe`, `touch`, `true`) is answered from memory, and `measure` says what a real
 agent said of one Block of the runtime `fake` on this machine (`record`). SFTP says that every file is there.
 
-    python -m benchmarks.standin FOLDER     FOLDER holds canned.json and gets the keys; words on stdin: hold, go
+    python -m benchmarks.standin FOLDER     FOLDER holds canned.json and gets the keys; words on stdin: go N
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import asyncio
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import json
+import logging
 import queue
 import shlex
 import signal
@@ -35,7 +37,9 @@ from farm import bundle, domain, hostkeys
 MODEL = b'{"latency_us": 50}'
 MODEL_NAME = "instant.fake"
 PYTHON = "/usr/bin/python3"
-START_S = 30.0
+START_S = 60.0
+ALIVE_S = 5.0  # as agents do
+BUSY_S = 120.0  # at most, that somebody else measures here
 _PR_SET_PDEATHSIG = 1
 
 
@@ -76,7 +80,10 @@ class Boards:
     def next(self, what: str, board_prefix: str) -> Seen:
         """The next that is seen of this farm's boards."""
         while True:
-            seen = self.seen.get(timeout=START_S)
+            try:
+                seen = self.seen.get(timeout=START_S)
+            except queue.Empty:
+                raise SystemExit(f"no board saw {what!r} within {START_S:g} s: the farm does not work") from None
             if seen.what == what and seen.board.startswith(board_prefix):
                 return seen
 
@@ -85,14 +92,22 @@ class Boards:
         while not self.seen.empty():
             self.seen.get()
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """For as long as the block, whoever is asked to measure measures on."""
-        self._say("hold")
-        try:
-            yield
-        finally:
-            self._say("go")
+    def count(self, what: str, board_prefix: str) -> int:
+        """How often that was seen of this farm's boards, since the last look."""
+        found = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                seen = self.seen.get_nowait()
+                found += seen.what == what and seen.board.startswith(board_prefix)
+        return found
+
+    def hold(self) -> None:
+        """Whoever is asked to measure from now on measures until `go`."""
+        self._say("go 0")
+
+    def go(self, first: int | None) -> None:
+        """The first so many boards of each farm answer at once; None: all of them."""
+        self._say("go" if first is None else f"go {first}")
 
     def _say(self, word: str) -> None:
         assert self._process.stdin is not None
@@ -151,23 +166,33 @@ def record(home: Path) -> dict[str, Any]:
         "--python": sys.executable, "--root": "/",
     }  # fmt: skip
     argv = [sys.executable, "-I", "-S", str(bundle.bundle()), "measure", *(w for pair in words.items() for w in pair)]
-    asked = "".join(wire.dumps(one) + "\n" for one in ({"do": "measure", "block": wire.as_dict(block)},))
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as agent:
-        assert agent.stdin is not None
-        assert agent.stdout is not None
-        agent.stdin.write(asked)
-        agent.stdin.flush()
-        events: list[dict[str, Any]] = []
-        for line in agent.stdout:
-            events.append(wire.loads(line, "event"))
-            if events[-1]["event"] in ("done", "error", "end"):
-                break
-        agent.stdin.close()
+    asked = wire.dumps({"do": "measure", "block": wire.as_dict(block)}) + "\n"
+    give_up = time.monotonic() + BUSY_S
+    while (events := _events(argv, asked))[-1].get("code") == "busy" and time.monotonic() < give_up:
+        time.sleep(1.0)  # of all that measures on this machine, one does at a time
     head = next((event for event in events if event["event"] == "block"), None)
     if head is None or head["outcome"] != "OK":
         raise SystemExit(f"the agent did not measure here, so nothing can be recorded: {events[-1]}")
     said = [event for event in events if event["event"] in ("stage", "note", "block", "column", "done")]
     return {"probe": events[0]["probe"], "block": said, "agent": bundle.agent_hash()}
+
+
+def _events(argv: list[str], asked: str) -> list[dict[str, Any]]:
+    """What an agent that is asked this says, up to the end of its Block."""
+    events: list[dict[str, Any]] = []
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as agent:
+        assert agent.stdin is not None
+        assert agent.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            agent.stdin.write(asked)
+            agent.stdin.flush()
+        for line in agent.stdout:
+            events.append(wire.loads(line, "event"))
+            if events[-1]["event"] in ("done", "error", "end"):
+                break
+        with contextlib.suppress(BrokenPipeError):
+            agent.stdin.close()
+    return events
 
 
 class _Server:
@@ -177,8 +202,8 @@ class _Server:
         canned = json.loads((folder / "canned.json").read_text())
         self._folder, self._probe, self._agent = folder, canned["probe"], canned["agent"]
         self._block: list[dict[str, Any]] = canned["block"]
-        self._go = asyncio.Event()
-        self._go.set()
+        self._first: int | None = None  # so many boards of each farm answer at once
+        self._changed = asyncio.Event()
         self.sizes = {f"{self._agent}.zip": bundle.bundle().stat().st_size, MODEL_NAME: len(MODEL)}
 
     async def serve(self) -> None:
@@ -191,11 +216,20 @@ class _Server:
         _say(acceptor.get_port())
         reader = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        while word := await reader.readline():
-            if word.strip() == b"hold":
-                self._go.clear()
-            else:
-                self._go.set()
+        while words := (await reader.readline()).split():
+            self._first = int(words[1]) if len(words) > 1 else None
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def _held(self, board: str, alive: Callable[[], None]) -> None:
+        """Wait until this board may answer; say now and then that it is alive."""
+        number = int("".join(itertools.takewhile(str.isdigit, reversed(board)))[::-1])
+        while self._first is not None and number >= self._first:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ALIVE_S):
+                    await self._changed.wait()
+                continue
+            alive()
 
     async def _exec(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         with contextlib.suppress(asyncssh.Error, OSError):
@@ -235,7 +269,7 @@ class _Server:
                 if is_first:
                     _say("measure", board, token, time.monotonic_ns())
                 is_first = False
-                await self._go.wait()
+                await self._held(board, alive=lambda: say(event="alive"))
                 for event in self._block:
                     say(**{**event, "block": asked["block"]["index"]})
             elif asked["do"] == "bye":
@@ -269,5 +303,6 @@ def _say(*words: object) -> None:
 
 
 if __name__ == "__main__":
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # who is killed while it measures is told of no more
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_Server(Path(sys.argv[1])).serve())

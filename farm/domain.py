@@ -163,6 +163,16 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class JobGate:
+    """What a Job is judged by: a Gate, and which Arm stands for each of its References."""
+
+    gate: Mapping[str, Any]  # a rules.Gate as JSON
+    letters: Mapping[str, str] = field(default_factory=dict)  # name of a Reference -> letter of its Arm
+    absent: Mapping[str, str] = field(default_factory=dict)  # name of a Reference that there is not yet -> why
+    is_fresh: bool = False  # measure anew what was measured before
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """Measure this Arm by this Plan on a Board that fits this Selector."""
 
@@ -174,6 +184,7 @@ class Job:
     submitted_at: datetime
     commit: str | None = None
     branch: str | None = None
+    repository: str | None = None  # owner/name of the code that the commit is of
     submitted_by: str | None = None
     priority: int = 0  # the larger, the earlier: see PRIORITIES
     limits: TimeLimits = TimeLimits()
@@ -187,7 +198,30 @@ class Job:
     ended_at: datetime | None = None
     outcome: Outcome | None = None  # of its last Run, once it has ended
     verdict: Verdict | None = None
-    reasons: tuple[Reason, ...] = ()  # why the outcome is not OK
+    reasons: tuple[Reason, ...] = ()  # why the outcome is not OK; of a Job with a Gate, what its Verdict rests on
+    gate: JobGate | None = None  # None: it is measured, and passes where it can be measured
+    evidence_id: str | None = None  # of the Evidence that its Verdict rests on
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The Artifact, and the Plan it runs under, that a Model is compared against on a Selector and Plan."""
+
+    project: str
+    model: str
+    name: str
+    selector: str  # canonical text
+    plan_hash: str  # of the Jobs that are compared with it
+    artifact: Artifact | None  # None: it was removed
+    plan: wire.Plan | None
+    job_id: str | None  # that measured it
+    board: str | None  # on which
+    commit: str | None
+    follows: str | None  # the branch whose passing Jobs become it
+    is_pinned: bool  # it follows nothing until it is unpinned
+    note: str
+    set_by: str
+    set_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,10 @@ class PlanError(InputError):
     """The Plan cannot be used."""
 
 
+class GateError(InputError):
+    """The gate cannot be used."""
+
+
 class HostKeyUnknown(InputError):
     """The board's host key is not pinned yet. Compare its fingerprint, then pin it."""
 

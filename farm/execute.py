@@ -10,40 +10,37 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from farm_agent import wire
 
-from farm import agent, boarding, bundle, domain, validity
+from farm import agent, boarding, bundle, domain, gate, validity
 from farm.connections import Connections
-from farm.errors import BoardBusy, Cancelled, FarmBug, FarmError, InputError, LeaseLost, StoreError, TookTooLong
-from farm.home import evict
+from farm.errors import (
+    BoardBusy,
+    Cancelled,
+    FarmBug,
+    FarmError,
+    InputError,
+    LeaseLost,
+    StoreError,
+    TookTooLong,
+)
+from farm.interleave import interleave
 from farm.keeper import Keeper
+from farm.measuring import Event as Event
+from farm.measuring import Measuring
+from farm.measuring import Watch as Watch
 from farm.store import leases, queue, results
 from farm.store.db import Store
 from farm.transport import Transport
 
-REFERENCE = b'{"latency_us": 50}'  # the reference model of a board without one of its own: the runtime `fake`
 BUSY_WAIT_S = 120.0  # for a board that someone else holds
 BUSY_RETRY_S = 2.0
-PUSH_RESERVE_BYTES = 64 << 20  # left free on a board's disk, whatever is pushed
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something a person who waits may want to see."""
-
-    kind: str  # connect, push, wait, hello, stage, timed, alive, note, block, retry, end
-    text: str
-    block: int | None = None  # 1-based
-    blocks: int | None = None
-    fraction: float | None = None
-
-
-Watch = Callable[[Event], None]
+_MEASURED = (domain.Outcome.OK, domain.Outcome.NOISY)
 
 
 async def run(
@@ -62,9 +59,7 @@ async def run(
     the Run's Outcome; a mistake in the input and our own bugs are raised after the Run was ended. A cancelled task ends
     the Run as CANCELLED and is passed on; a Job that a person cancels ends its Run so, and the Run is returned.
     """
-    if not await asyncio.to_thread(queue.begin, store, run_id, token, worker=worker, now=datetime.now(UTC)):
-        return None
-    found = await asyncio.to_thread(queue.begun, store, run_id, token)
+    found = await asyncio.to_thread(queue.begin, store, run_id, token, worker=worker, now=datetime.now(UTC))
     if found is None:
         return None
     started, job, board, lease = found
@@ -129,7 +124,8 @@ class _Trip:
         self.store, self.run, self.job, self.lease, self.board = store, run, job, lease, board
         self.connections, self.watch = connections, watch
         self.lease_lost = self.is_cancelled = self._is_ending = False
-        self.results: list[domain.BlockResult] = []
+        self.bench: Measuring | None = None  # once the board is reached
+        self.decision: gate.Decision | None = None  # of a Job with a Gate
         self.reasons: list[domain.Reason] = []
         self.cause: domain.Reason | None = None  # of an error that the board itself found
         self.context: dict[str, Any] = {"board": board.name, "commit": job.commit, "branch": job.branch}
@@ -160,8 +156,9 @@ class _Trip:
             async with self._within("start", limits.start_s):
                 transport, python = await stack.enter_async_context(self.connections.reach(self.board))
                 zip_path = await boarding.push_agent(transport)
+            bench = self.bench = Measuring(self.store, self.run, self.job, transport, self.watch)
             async with self._within("upload", limits.upload_s):
-                await self._push_artifacts(transport)
+                await bench.push()
             terms = agent.Terms(
                 farm=f"{await asyncio.to_thread(leases.farm_id, self.store)}/{self.board.name}",
                 token=self.lease.token,
@@ -175,20 +172,25 @@ class _Trip:
             )
             async with self._within("start", limits.start_s):
                 worker = await stack.enter_async_context(self._agent(transport, terms))
+            bench.use(worker)
             self.probe = worker.probe
             self.context |= {"transport": transport.name, "agent": terms.agent_hash}
             self.watch(Event("hello", f"agent {terms.agent_hash[:8]} is ready"))
             keep = asyncio.create_task(self._keep_agent(worker))
             try:
                 async with self._within("run", limits.run_s or _longest_s(self.job)):
-                    await self._measure_all(transport, worker)
+                    if self.job.gate is None:
+                        self.reasons += await _measure_all(bench)
+                    else:
+                        self.decision = await interleave(bench, fingerprint=lambda: domain.digest(self._identity()))
             finally:
                 keep.cancel()
                 await asyncio.gather(keep, return_exceptions=True)
             await worker.anchor()
+            await bench.touch()
             clock = validity.clock_reason(worker.anchors)
             self.context["clock_anchors"] = [list(anchor) for anchor in worker.anchors]
-        if clock is not None:
+        if clock is not None and self.job.gate is None:  # a pair's durations are of the monotonic clock alone
             self.reasons.append(clock)
         return await self._conclude()
 
@@ -224,97 +226,6 @@ class _Trip:
                     await asyncio.sleep(BUSY_RETRY_S)
             yield worker
 
-    async def _measure_all(self, transport: Transport, worker: agent.Agent) -> None:
-        arm = self.job.arms[0]
-        index, failures = 0, 0
-        while index < arm.plan.processes + failures:
-            block = _block(arm, index)
-            result = await self._measure(transport, worker, block, index - failures, arm.plan.processes)
-            self.results.append(result)
-            await asyncio.to_thread(results.save_block, self.store, self.run.id, self.lease.token, result)
-            index += 1
-            if result.outcome in (domain.Outcome.OK, domain.Outcome.NOISY):
-                continue
-            if result.outcome is not domain.Outcome.FAILED or any(r.blame == "input" for r in result.reasons):
-                return
-            failures += 1
-            if failures == 2 or not await self._reference_works(transport, worker):
-                return
-            self.watch(Event("retry", "the artifact failed; the reference model works: trying once more"))
-
-    async def _measure(
-        self, transport: Transport, worker: agent.Agent, block: wire.Block, done: int, blocks: int
-    ) -> domain.BlockResult:
-        def watch(event: dict[str, Any]) -> None:
-            kind = "timed" if event.get("stage") == "timed" else str(event["event"])
-            text = str(event.get("stage") or event.get("text") or "")
-            self.watch(Event(kind, text, done + 1, blocks, done / blocks))
-
-        result = await worker.measure(block, watch=watch)
-        if any(reason.code == "cache_corrupt" for reason in result.reasons):
-            self.watch(Event("retry", "a cached file on the board was changed: pushing it again"))
-            await transport.remove(f"artifacts/{block.artifact}")
-            await self._push_artifacts(transport)
-            result = await worker.measure(block, watch=watch)
-        if result.outcome is domain.Outcome.OK:
-            noisy = validity.block_reasons(result, block.plan)
-            if noisy:
-                result = replace(result, outcome=domain.Outcome.NOISY, reasons=noisy)
-        text = str(result.outcome) + "".join(f"; {reason.text}" for reason in result.reasons)
-        self.watch(Event("block", text, done + 1, blocks, (done + 1) / blocks))
-        return result
-
-    async def _reference_works(self, transport: Transport, worker: agent.Agent) -> bool:
-        """Whether the board still measures its reference model, after an artifact failed."""
-        sha256 = await asyncio.to_thread(self.store.blobs.put_bytes, REFERENCE)
-        source = await asyncio.to_thread(self.store.blobs.local, sha256)
-        await boarding.push_file(transport, source, f"artifacts/{sha256}/reference.fake", sha256)
-        block = wire.Block(
-            index=0,
-            arm="reference",
-            pair=-1,
-            plan=wire.Plan(runtime="fake", duration_s=0.1, min_queries=1, processes=1, warmup_s=0.0),
-            artifact=sha256,
-            entry="reference.fake",
-            files={"reference.fake": sha256},
-        )
-        result = await worker.measure(block, watch=lambda event: None)
-        if result.outcome is domain.Outcome.OK:
-            return True
-        self.reasons += [
-            domain.Reason(
-                "reference_failed",
-                f"Board '{self.board.name}' failed its reference model too: "
-                + " ".join(reason.text for reason in result.reasons),
-                "board",
-            )
-        ]
-        return False
-
-    async def _push_artifacts(self, transport: Transport) -> None:
-        for arm in self.job.arms:
-            artifact = arm.artifact
-            wanted = {f"artifacts/{artifact.sha256}/{file.path}": file.sha256 for file in artifact.files}
-            if arm.plan.feed:
-                wanted[f"artifacts/{arm.plan.feed}"] = arm.plan.feed.split("/")[0]
-            sizes = await asyncio.to_thread(self._sizes, wanted)
-            missing = [path for path in wanted if not await transport.has(path, sizes[path])]
-            keep = {path.split("/")[1] for path in wanted} | {f"{bundle.agent_hash()}.zip"}
-            if missing:
-                for gone in await evict(transport, keep, sum(sizes[path] for path in missing) + PUSH_RESERVE_BYTES):
-                    self.watch(Event("push", f"removed {gone} from the board to make room"))
-            for path in missing:
-                source = await asyncio.to_thread(self.store.blobs.local, wanted[path])
-                await transport.push(source, path, sha256=wanted[path], progress=self._pushed)
-            for name in {path.split("/")[1] for path in wanted}:
-                await transport.touch(f"artifacts/{name}")
-
-    def _sizes(self, wanted: Mapping[str, str]) -> dict[str, int]:
-        return {path: self.store.blobs.size_bytes(sha256) for path, sha256 in wanted.items()}
-
-    def _pushed(self, done: int, total: int) -> None:
-        self.watch(Event("push", "artifact", fraction=done / total if total else 1.0))
-
     async def _keep_agent(self, worker: agent.Agent) -> None:
         """Tell the agent that its lease lives on; the lease itself is renewed by `Renewal`."""
         while True:
@@ -322,19 +233,40 @@ class _Trip:
             await worker.renew(self.lease.ttl_s)
 
     async def _conclude(self) -> domain.Run:
-        outcome, reasons = validity.conclude(self.results, self.reasons)
+        if self.decision is not None:
+            outcome = self.decision.outcome  # what a Verdict rests on is the Evidence's
+            reasons = () if outcome is domain.Outcome.OK else self.decision.reasons
+        else:
+            outcome, reasons = validity.conclude(self._results(), self.reasons)
         if any(reason.blame == "input" for reason in reasons):
             self.cause = reasons[0]
             raise InputError(self.cause.text)
         blame = next((reason.blame for reason in reasons if reason.blame in ("board", "farm")), "board")
         return await self.end(outcome, reasons, blame=blame)
 
+    def _results(self) -> list[domain.BlockResult]:
+        return [] if self.bench is None else self.bench.results
+
+    def _identity(self) -> dict[str, Any]:
+        """The identity list of measurement.md: what must be equal for two Runs to be comparable. The candidate's."""
+        arm = self.job.arms[0]
+        is_good = (result for result in self._results() if result.arm == arm.letter and result.outcome in _MEASURED)
+        facts = next((result.facts for result in is_good), {})
+        return {
+            "plan": domain.plan_hash(arm.plan),
+            "measure_version": wire.MEASURE_VERSION,
+            "board": self.probe.get("identity", {}),
+            "runtime": facts.get("runtime", {}),
+            "providers": facts.get("providers", {}).get("used"),
+            "cache": facts.get("cache"),
+        }
+
     async def end(
         self, outcome: domain.Outcome, reasons: tuple[domain.Reason, ...], *, blame: str | None = None
     ) -> domain.Run:
         """The Run as it ended, saved under its token."""
         self._is_ending = True
-        identity = _identity(self.job, self.probe, self.results)
+        identity = self._identity()
         ended = replace(
             self.run,
             ended_at=datetime.now(UTC),
@@ -343,7 +275,7 @@ class _Trip:
             reasons=reasons,
             fingerprint=domain.digest(identity),
             identity=identity,
-            context={**self.context, **_context(self.probe, self.results)},
+            context={**self.context, **_context(self.probe, self._results())},
         )
         await asyncio.to_thread(results.finish_run, self.store, ended, self.lease.token)
         return ended
@@ -358,36 +290,34 @@ class _Trip:
             return await asyncio.to_thread(results.get_run, self.store, self.run.id)
 
 
-def _block(arm: domain.Arm, index: int) -> wire.Block:
-    return wire.Block(
-        index=index,
-        arm=arm.letter,
-        pair=-1,
-        plan=arm.plan,
-        artifact=arm.artifact.sha256,
-        entry=arm.artifact.entry,
-        files={file.path: file.sha256 for file in arm.artifact.files},
-        feed_file=arm.plan.feed,
-    )
+async def _measure_all(bench: Measuring) -> list[domain.Reason]:
+    """The Blocks of a plain Run; one that FAILED is tried once more, where the board works. Reasons of the Run."""
+    arm = bench.job.arms[0]
+    failures = 0
+    while len(bench.results) < arm.plan.processes + failures:
+        result = await bench.measure(bench.block(arm), (len(bench.results) - failures, arm.plan.processes))
+        if result.outcome in (domain.Outcome.OK, domain.Outcome.NOISY):
+            continue
+        if result.outcome is not domain.Outcome.FAILED or any(r.blame == "input" for r in result.reasons):
+            return []
+        failures += 1
+        if failures == 2:
+            return []
+        proof = await bench.prove()
+        if proof.outcome is not domain.Outcome.OK:
+            text = " ".join(reason.text for reason in proof.reasons)
+            board = bench.run.board
+            return [domain.Reason("reference_failed", f"Board '{board}' failed its own model too: {text}", "board")]
+        bench.watch(Event("retry", "the artifact failed; the reference model works: trying once more"))
+    return []
 
 
 def _longest_s(job: domain.Job) -> float:
     """As long as a Job's Blocks can take at most: each to its own limit, two that fail, and the pulls."""
     plans = [arm.plan for arm in job.arms]
+    if job.gate is not None:
+        return float(60.0 + 2 * job.gate.gate["budget_s"] + sum(wire.limits_from(plan.limits).run_s for plan in plans))
     return 60.0 + sum((plan.processes + 2) * (30.0 + wire.limits_from(plan.limits).run_s) for plan in plans)
-
-
-def _identity(job: domain.Job, probe: Mapping[str, Any], blocks: list[domain.BlockResult]) -> dict[str, Any]:
-    """The identity list of measurement.md: what must be equal for two Runs to be comparable."""
-    facts = next((result.facts for result in blocks if result.outcome is domain.Outcome.OK), {})
-    return {
-        "plan": domain.plan_hash(job.arms[0].plan),
-        "measure_version": wire.MEASURE_VERSION,
-        "board": probe.get("identity", {}),
-        "runtime": facts.get("runtime", {}),
-        "providers": facts.get("providers", {}).get("used"),
-        "cache": facts.get("cache"),
-    }
 
 
 def _context(probe: Mapping[str, Any], blocks: list[domain.BlockResult]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 from farm_agent import plugins, wire
 from farm_agent import runtime as agent_runtime
 
-from farm import domain
+from farm import domain, references, rules
 from farm.errors import InputError, PlanError
 from farm.sources import listed, sources, unreadable
-from farm.store import jobs
+from farm.store import evidence, jobs, queue
 from farm.store.db import Store
 
 Progress = Callable[[int, int], None]
@@ -89,18 +90,23 @@ def submit(
     now: datetime,
     commit: str | None = None,
     branch: str | None = None,
+    repository: str | None = None,
     submitted_by: str | None = None,
     feed: Path | None = None,
     feed_sha256: str | None = None,
     priority: int = 0,
     limits: domain.TimeLimits | None = None,
+    gate: rules.Gate | None = None,
+    main_branch: str = "main",
+    is_fresh: bool = False,
     idempotency_key: str | None = None,
     request_hash: str | None = None,
 ) -> domain.Job:
     """A Job in the queue: measure this Artifact by this Plan on a Board that fits the Selector.
 
     A feed is stored as a blob, or is one already, and is named in the Plan as `<sha256>/<file name>`, so that it is
-    part of its identity. With an idempotency key that was used before, the Job of then.
+    part of its identity. With an idempotency key that was used before, the Job of then. With a Gate it is measured
+    against that one's References; what was decided before of the same is its answer at once, unless it is to be fresh.
     """
     if feed_sha256 is not None and not plan.feed:
         plan = wire.replace(plan, feed=f"{feed_sha256}/feed.npz")
@@ -122,11 +128,45 @@ def submit(
         submitted_at=now,
         commit=commit,
         branch=branch,
+        repository=repository,
         submitted_by=submitted_by,
         priority=priority,
         limits=limits or domain.TimeLimits(),
     )
-    return jobs.save_job(store, job, idempotency_key=idempotency_key, request_hash=request_hash)
+    if gate is not None:
+        job = references.against(job, gate, store=store, main_branch=main_branch, is_fresh=is_fresh)
+    return queue_up(job, store=store, now=now, idempotency_key=idempotency_key, request_hash=request_hash)
+
+
+def queue_up(
+    job: domain.Job,
+    *,
+    store: Store,
+    now: datetime,
+    idempotency_key: str | None = None,
+    request_hash: str | None = None,
+) -> domain.Job:
+    """Store a checked Job. One whose Verdict is known from the same Arms under the same Gate is over at once."""
+    known = None
+    if job.gate is not None and not job.gate.is_fresh:
+        known = evidence.newest(store, evidence.key_of(job))
+        if known is not None:
+            job = replace(job, affinity=known.board)
+    job = jobs.save_job(store, job, idempotency_key=idempotency_key, request_hash=request_hash)
+    if known is None or not known.is_final or known.verdict is None or known.outcome is None:
+        return job
+    text = f"The same was decided on board '{known.board}' before; --fresh measures it anew."
+    reasons = (*known.reasons, domain.Reason("decided_before", text))
+    queue.answer(
+        store,
+        job.id,
+        outcome=known.outcome,
+        verdict=known.verdict,
+        reasons=reasons,
+        evidence_id=known.id,
+        now=now,
+    )
+    return jobs.get_job(store, job.id)
 
 
 def _entry(path: str, entry: str | None, files: Sequence[str]) -> str:

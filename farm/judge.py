@@ -1,30 +1,25 @@
-"""VERB 4: evidence -> summaries. Verdicts come with the gates; a Run is summarized whatever its Outcome."""
+"""VERB 4: evidence -> summaries. A Run is summarized whatever its Outcome; its Verdict the Gate has decided."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from farm_agent import wire
-
 from farm import domain
+from farm.figures import scalars
 from farm.stats import summary
-from farm.store import results
+from farm.store import jobs, results
 from farm.store.db import Store
-
-_COLD = wire.STAGES[: wire.STAGES.index("first") + 1]
 
 
 def run(run_id: str, *, store: Store) -> list[domain.Summary]:
     """Summarize a Run from its stored Samples, save the Summaries and return them. Doing it again changes nothing.
 
     Blocks that did not end (FAILED, BROKEN, CANCELLED) are left out; those of a NOISY Run are summarized all the same.
+    Of a Job with a Gate it is the candidate that is summarized, without its warm-up: the first pair of the Run.
     """
-    blocks = [
-        block
-        for block in results.blocks_of(store, run_id)
-        if block.outcome in (domain.Outcome.OK, domain.Outcome.NOISY)
-    ]
+    job = jobs.get_job(store, results.get_run(store, run_id).job_id)
+    found = [block for block in results.blocks_of(store, run_id) if block.arm == job.arms[0].letter]
+    warm_up = min((block.pair for block in found), default=-1) if job.gate is not None else None
+    measured = (domain.Outcome.OK, domain.Outcome.NOISY)
+    blocks = [block for block in found if block.outcome in measured and block.pair != warm_up]
     latencies = {
         block.index: column.value
         for block in blocks
@@ -45,39 +40,3 @@ def run(run_id: str, *, store: Store) -> list[domain.Summary]:
         summaries += summary.summarize_scalars({name: [found.get(name) for found in figures] for name in names})
     results.save_summaries(store, run_id, summaries)
     return summaries
-
-
-def scalars(block: domain.BlockResult) -> dict[str, float | None]:
-    """The metrics with one figure a Block: cold-load memory and time, as measurement.md defines them."""
-    stages = block.stages
-    runtime, first, steady = (stages.get(name, {}) for name in ("runtime", "first", "steady"))
-    cold_peaks = [_number(stages.get(stage, {}), "peak_bytes") for stage in _COLD]
-    return {
-        "cold_load_rss_bytes": _largest(cold_peaks),
-        "load_peak_bytes": _number(stages.get("load", {}), "peak_bytes"),
-        "first_peak_bytes": _number(first, "peak_bytes"),
-        "model_rss_bytes": _difference(_number(first, "rss_bytes"), _number(runtime, "rss_bytes")),
-        "steady_rss_bytes": _number(steady, "rss_bytes"),
-        "rss_growth_bytes": _number(block.facts, "rss_growth_bytes"),
-        "virtual_peak_bytes": _largest([_number(values, "virtual_peak_bytes") for values in stages.values()]),
-        "cgroup_peak_bytes": _number(block.facts, "cgroup_peak_bytes"),
-        "load_ns": _number(stages.get("load", {}), "duration_ns"),
-        "first_inference_ns": _number(first, "duration_ns"),
-        "time_to_first_inference_ns": _number(block.facts, "time_to_first_inference_ns"),
-        "load_major_faults": _number(stages.get("load", {}), "major_faults"),
-    }
-
-
-def _number(data: Mapping[str, Any], name: str) -> float | None:
-    value = data.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _largest(values: Sequence[float | None]) -> float | None:
-    """The largest, or None where any is absent: a peak that was not seen might have been the largest."""
-    present = [value for value in values if value is not None]
-    return max(present) if len(present) == len(values) and present else None
-
-
-def _difference(later: float | None, earlier: float | None) -> float | None:
-    return None if later is None or earlier is None else later - earlier

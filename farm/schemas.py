@@ -124,6 +124,56 @@ class JobAsked(Asked):
     limits: LimitsAsked = LimitsAsked()
     commit: Annotated[Line, Field(max_length=200)] | None = None
     branch: Annotated[Line, Field(max_length=500)] | None = None
+    repository: Annotated[Line, Field(max_length=300)] | None = None  # owner/name of the code
+    gate: Annotated[str, Field(max_length=100_000, pattern=r"^[^\x00]*$")] | None = None  # a gate file's text
+    against: Annotated[list[Line], Field(max_length=8)] = []  # references, instead of the gate's
+    fresh: bool = False  # measure anew what the same gate has decided before
+
+
+class FindingTold(Told):
+    """One rule of a gate against one reference, or its limit, as the evidence stands."""
+
+    metric: str
+    reference: str | None  # None: a limit
+    status: Literal["pass", "fail", "open", "lost"]
+    n: int  # pairs
+    bound: float  # the allowed change as a share, or the limit
+    effect: float | None  # the change as a share; or the figure that is held against the limit
+    low: float | None
+    high: float | None
+    fail_ratio: float  # of the evidence that a FAIL needs: 1 decides
+    pass_ratio: float
+    text: str
+
+
+class ArmTold(Told):
+    """One side of a job with a gate."""
+
+    letter: str
+    reference: str | None  # None: the candidate
+    artifact: str
+    artifact_name: str
+    plan: dict[str, Any]
+
+
+class GateTold(Told):
+    """What a job is judged by, and what is known so far."""
+
+    alpha: float
+    beta: float
+    pairs_limit: int
+    budget_s: float
+    on_undecided: str
+    arms: list[ArmTold]
+    absent: dict[str, str]  # references that there are not yet, and why
+    board: str | None = None
+    pairs: int = 0  # of the last attempt
+    kept: int = 0
+    dropped: int = 0
+    board_s: float = 0.0  # board-seconds spent on the evidence
+    saved_s: float = 0.0  # of the budget, where it was decided
+    queries: int | None = None  # of each block
+    findings: list[FindingTold] = []
 
 
 class ReasonTold(Told):
@@ -171,6 +221,7 @@ class JobTold(Told):
     submitted_by: str | None
     commit: str | None
     branch: str | None
+    repository: str | None = None
     queue: QueuePlace | None  # while it is queued; only where one Job is asked for
     cancel_at: datetime | None
     ended_at: datetime | None
@@ -179,6 +230,7 @@ class JobTold(Told):
     reasons: list[ReasonTold]
     runs: list[RunTold]  # oldest first; only where one Job is asked for
     retry_of: str | None
+    gate: GateTold | None = None  # only where one Job is asked for
     virtual: bool  # its figures are not a real board's
 
 
@@ -211,6 +263,50 @@ class EventsTold(Told):
     """What happened to a Job so far."""
 
     events: list[EventTold]
+
+
+BaselineName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+
+
+class BaselineAsked(Asked):
+    """A baseline to set: what a job measured, or an artifact; without either, the one that is set is changed."""
+
+    model: Name
+    name: BaselineName = "default"
+    job: Annotated[Line, Field(min_length=1, max_length=64)] | None = None
+    artifact: Sha256 | None = None
+    on: Line | None = None  # beside an artifact, or to tell several apart
+    plan: Plain | None = None  # beside an artifact
+    follows: Annotated[Line, Field(max_length=500)] | None = None  # "": follows no branch any more
+    pinned: bool | None = None
+    note: Note = ""
+
+
+class BaselineTold(Told):
+    """A baseline: what a model is compared against on a selector and plan."""
+
+    project: str
+    model: str
+    name: str
+    on: str
+    plan_hash: str
+    plan: dict[str, Any] | None
+    artifact: str | None  # None: it was removed
+    artifact_name: str | None
+    job: str | None
+    board: str | None
+    commit: str | None
+    follows: str | None
+    pinned: bool
+    note: str
+    set_by: str
+    set_at: datetime
+
+
+class BaselinesTold(Told):
+    """Baselines, the newest first."""
+
+    baselines: list[BaselineTold]
 
 
 class BoardAsked(Asked):

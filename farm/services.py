@@ -22,12 +22,14 @@ from farm import channels, dispatch
 from farm.api.app import Server, Services, create_app
 from farm.deliver import Deliveries
 from farm.domain import Board
+from farm.errors import FarmError
 from farm.settings import Settings
 from farm.store import boards
 from farm.store.db import Store
 from farm.worker import CeleryPost, Hands, celery_app, queue_of, register
 
 ROUND_S = 2.0
+TRIM_EVERY_S = 600.0
 GRACE_S = 5  # for open requests, when the API ends
 
 ENDS_S = 5.0  # for Celery, once nothing is under way
@@ -71,6 +73,31 @@ def deliveries(store: Store, settings: Settings, environ: dict[str, str]) -> Ite
         yield
     finally:
         thread.stop()
+        thread.join(30.0)
+
+
+@contextlib.contextmanager
+def trimmed_cache(store: Store, settings: Settings, *, every_s: float = TRIM_EVERY_S) -> Iterator[None]:
+    """The local copies of blobs in a bucket are kept within their limit for as long as the block."""
+    ended = threading.Event()
+
+    def trim() -> None:
+        while not ended.is_set():
+            try:
+                freed_bytes = store.blobs.trim(settings.blobs_cache_bytes)
+            except FarmError as error:  # a cache that is too large is no reason to stop
+                log.warning("the cache of blobs was not trimmed: %s", error)
+            else:
+                if freed_bytes:
+                    log.info("%d bytes of cached blobs were removed from %s", freed_bytes, settings.blobs_dir)
+            ended.wait(every_s)
+
+    thread = threading.Thread(target=trim, name="cache trimmer", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
         thread.join(30.0)
 
 
@@ -171,7 +198,7 @@ def _end_for_sure(worker: Worker) -> None:
 
 def run_worker(store: Store, settings: Settings, app: Celery) -> None:
     """A worker until SIGTERM or SIGINT, which drain it; a second one gives up what is under way."""
-    with rounds(store, app, settings) as dispatcher:
+    with trimmed_cache(store, settings), rounds(store, app, settings) as dispatcher:
         worker = Worker(store, settings, app, dispatcher.kick)
         heard: list[int] = []
 
@@ -186,4 +213,13 @@ def run_worker(store: Store, settings: Settings, app: Celery) -> None:
         worker.run()
 
 
-__all__ = ["Worker", "celery_app", "deliveries", "remember_boards", "rounds", "run_worker", "serve_api"]
+__all__ = [
+    "Worker",
+    "celery_app",
+    "deliveries",
+    "remember_boards",
+    "rounds",
+    "run_worker",
+    "serve_api",
+    "trimmed_cache",
+]

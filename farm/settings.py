@@ -73,6 +73,9 @@ class Settings(BaseModel):
         default=None,
         description="artifacts and raw samples elsewhere: s3://bucket/prefix?endpoint_url=…&region=… or file:///folder",
     )
+    blobs_cache_bytes: Annotated[int, Field(gt=0, le=2**53)] = Field(
+        default=20 << 30, description="most that blobs_dir holds where it caches a bucket; what is in use stays"
+    )
     inventory: Where | None = Field(
         default_factory=lambda: _found("inventory.yaml"),
         description="inventory.yaml, which names the boards; without one there is just the board `local`",
@@ -103,6 +106,9 @@ class Settings(BaseModel):
         default=30.0, description="how long a client of the REST API may send or take nothing before it is given up"
     )
     project: Name = Field(default="default", description="the Project that owns what is submitted")
+    main_branch: Name = Field(
+        default="main", description="the branch whose passing jobs `last-passing` stands for, in this farm's gates"
+    )
     url: Name | None = Field(
         default=None, description="the farm to submit to, such as https://farm.lab; by default the one of `farm login`"
     )

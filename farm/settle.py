@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from farm import domain, validity
-from farm.store import queue, results
+from farm.store import evidence, jobs, queue, results
 from farm.store.db import Store
 
 
@@ -17,7 +17,8 @@ def settle(job_id: str, *, store: Store, cool_down_s: float, now: datetime) -> N
     last = runs[-1]
     step = validity.next_step(runs, cool_down_s=cool_down_s)
     if isinstance(step, validity.Done):
-        queue.finish(store, last, verdict=step.verdict, reasons=last.reasons, now=now)
+        verdict, reasons = _ruled(last, step, store)
+        queue.finish(store, last, verdict=verdict, reasons=reasons, now=now)
     else:
         later = now + timedelta(seconds=step.after_s)
         queue.requeue(store, last, not_before=later, avoid=step.avoid, why=last.reasons, now=now)
@@ -26,5 +27,18 @@ def settle(job_id: str, *, store: Store, cool_down_s: float, now: datetime) -> N
 def end(run: domain.Run, *, store: Store, now: datetime) -> None:
     """End a Job with this Run whatever came of it: who measures by hand tries again by hand."""
     step = validity.next_step([run], cool_down_s=0.0)
-    verdict = step.verdict if isinstance(step, validity.Done) else None
-    queue.finish(store, run, verdict=verdict, reasons=run.reasons, now=now)
+    verdict, reasons = _ruled(run, step, store) if isinstance(step, validity.Done) else (None, run.reasons)
+    queue.finish(store, run, verdict=verdict, reasons=reasons, now=now)
+
+
+def _ruled(
+    last: domain.Run, step: validity.Done, store: Store
+) -> tuple[domain.Verdict | None, tuple[domain.Reason, ...]]:
+    """The Verdict and what it rests on: the Gate's, where the Job has one that decided; else that it was measured."""
+    job = jobs.get_job(store, last.job_id)
+    if job.gate is None or job.evidence_id is None or last.outcome in (domain.Outcome.BROKEN, domain.Outcome.CANCELLED):
+        return step.verdict, last.reasons
+    decided = evidence.get(store, job.evidence_id)
+    if decided.outcome is None:  # the Run ended before the Gate could decide: a mistake in the input
+        return step.verdict, last.reasons
+    return decided.verdict, decided.reasons

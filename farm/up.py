@@ -39,6 +39,7 @@ def up(store: Store, settings: Settings, inventory: tuple[Board, ...], *, virtua
         _remember(store, inventory, started)
         token = admin_token(store, settings.data_dir)
         app = celery_app(url)
+        stack.enter_context(services.trimmed_cache(store, settings))
         stack.enter_context(services.deliveries(store, settings, dict(os.environ)))
         dispatcher = stack.enter_context(services.rounds(store, app, settings))
         if url.startswith(broker.MEMORY):

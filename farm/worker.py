@@ -35,6 +35,7 @@ from farm.store.db import Store
 
 BEAT_S = 5.0
 WARM_S = 600.0
+GATHER_S = 0.1  # in which what Runs tell is gathered: one transaction for all of it
 PROGRESS_S = 1.0  # between two events of one push, or one stage said again
 MEMORY = "memory://"
 
@@ -45,7 +46,8 @@ def celery_app(broker_url: str) -> Celery:
     """The Celery app: JSON only, no results, no remote control; one queue a site."""
     app = Celery("farm", broker=broker_url, set_as_current=False)
     options: dict[str, Any] = {"polling_interval": 0.01} if broker_url.startswith(MEMORY) else {
-        "socket_timeout": 10.0, "socket_connect_timeout": 5.0, "socket_keepalive": True, "health_check_interval": 25,
+        "socket_timeout": 10.0, "socket_connect_timeout": 5.0, "socket_keepalive": True,
+        "health_check_interval": 5,  # a worker that Redis does not answer calls again after 11 s, instead of after 51
         "max_retries": 0,  # to send a message: the dispatcher tries again, and expires leases meanwhile
     }  # fmt: skip
     app.conf.update(
@@ -166,9 +168,11 @@ class Hands:
         self._kick()
         if ended is not None and ended.outcome is not None:
             self._teller.flush()
-            self.judge(run_id)
-            if ended.outcome is not domain.Outcome.OK:  # then its Job may be in the queue again
-                self._kick()
+            if ended.outcome is domain.Outcome.OK:  # by our lease: nobody else can have moved its Job on
+                self._judge(ended)
+            else:
+                self.judge(run_id)
+                self._kick()  # its Job may be in the queue again
 
     def judge(self, run_id: str) -> None:
         """Task: summarize a Run that has ended, and move its Job on; nothing where that was done."""
@@ -176,7 +180,10 @@ class Hands:
         job = jobs.get_job(self.store, run.job_id)
         if job.state is not domain.JobState.RUNNING or results.runs_of(self.store, job.id)[-1].id != run_id:
             return
-        judge.run(run_id, store=self.store)
+        self._judge(run)
+
+    def _judge(self, run: domain.Run) -> None:
+        judge.run(run.id, store=self.store)
         settle(run.job_id, store=self.store, cool_down_s=self.settings.cool_down_s, now=datetime.now(UTC))
 
     def check(self, board: str, token: int) -> None:
@@ -283,10 +290,7 @@ class _Teller(threading.Thread):
         """Write until `stop`."""
         items: list[domain.Event | threading.Event | None] = []
         while None not in items:
-            items = [self._waiting.get()]
-            with contextlib.suppress(queues.Empty):
-                while True:  # what has gathered meanwhile is written at once
-                    items.append(self._waiting.get_nowait())
+            items = self._gathered()
             told = [item for item in items if isinstance(item, domain.Event)]
             try:
                 events.tell_of_runs(self._store, told)
@@ -295,3 +299,12 @@ class _Teller(threading.Thread):
             for item in items:
                 if isinstance(item, threading.Event):
                     item.set()
+
+    def _gathered(self) -> list[domain.Event | threading.Event | None]:
+        """What is told from the first event on, until it is time to write, or somebody waits for that."""
+        items = [self._waiting.get()]
+        until = time.monotonic() + GATHER_S
+        with contextlib.suppress(queues.Empty):
+            while isinstance(items[-1], domain.Event):
+                items.append(self._waiting.get(timeout=max(0.0, until - time.monotonic())))
+        return items

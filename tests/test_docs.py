@@ -106,3 +106,18 @@ def test_every_link_between_pages_leads_somewhere() -> None:
 def test_every_extra_that_a_message_names_is_one_of_ours() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     assert [extra for extra in set(EXTRAS.values()) if f"\n{extra} = [" not in text] == []
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    named = {
+        found
+        for page in [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]
+        for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text("utf-8"))
+    }
+    gone = [f"{path}::{name}" for path, name in sorted(named) if not _has_test(ROOT / path, name)]
+    assert gone == []
+    assert len({name for path, name in named if path.startswith("tests/faults/")}) > 20  # the page of reliability.md
+
+
+def _has_test(path: Path, name: str) -> bool:
+    return path.is_file() and re.search(rf"^def {name}\(", path.read_text("utf-8"), re.MULTILINE) is not None

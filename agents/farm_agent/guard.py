@@ -106,7 +106,7 @@ class Guard:
         if holder is None:
             self._refuse("busy", None, "someone holds its file without saying who")
         elif holder["farm"] != self._farm:
-            self._refuse("busy", holder, "another farm holds it")
+            self._refuse("busy", holder, _whose(holder["farm"], self._farm))
         elif holder["token"] >= self._token:
             self._refuse("busy", holder, "another process holds it with token %d" % holder["token"])
 
@@ -252,3 +252,11 @@ def _open(root: str) -> Any:
         "busy",
         "The board's lock cannot be opened: %s. Give every user the right to write there." % "; ".join(problems[-3:]),
     )
+
+
+def _whose(theirs: str, ours: str) -> str:
+    """Which other farm holds it. A farm's name is "farm/board" where the coordinator gave the Board's name, too."""
+    farm, _, board = theirs.partition("/")
+    if board and farm == ours.partition("/")[0]:
+        return "this farm holds the same machine as board '%s'" % board
+    return "another farm holds it"

@@ -14,14 +14,27 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from farm.api import artifacts, boards, changes, events, health, jobs, metrics, problems, runs, tokens, workers
+from farm.api import (
+    artifacts,
+    baselines,
+    boards,
+    changes,
+    events,
+    health,
+    jobs,
+    metrics,
+    problems,
+    runs,
+    tokens,
+    workers,
+)
 from farm.api.auth import OPENAPI, PREFIX, Gate
 from farm.api.door import Bodies, Door
 from farm.api.services import Services as Services
 from farm.errors import FarmError
 from farm.schemas import Problem
 
-_NOUNS = (artifacts, jobs, events, runs, boards, workers, tokens, changes)
+_NOUNS = (artifacts, jobs, events, runs, baselines, boards, workers, tokens, changes)
 
 
 def create_app(services: Services, *, listeners: int = events.PLACES) -> FastAPI:

@@ -10,7 +10,7 @@ from farm_agent import wire
 from fastapi import APIRouter, Query, Response
 
 from farm import intake, schemas, selector
-from farm.api import asked, waiting
+from farm.api import asked, judged, waiting
 from farm.api.auth import Anyone, acts_in, sees
 from farm.api.services import Farm, Services
 from farm.domain import (
@@ -58,6 +58,7 @@ def submit(
         )
     artifact = artifacts.find_own(farm.store, project, body.artifact)
     plan = _plan(body, artifact, project, farm)
+    gate = judged.asked(body)
     wanted = selector.parse(body.on)
     statuses = boards.statuses(farm.store)
     _check_boards(statuses, wanted, plan.runtime)
@@ -71,10 +72,14 @@ def submit(
         now=farm.clock(),
         commit=body.commit,
         branch=body.branch,
+        repository=body.repository,
         submitted_by=token.name,
         feed_sha256=body.feed,
         priority=PRIORITIES[body.priority],
         limits=TimeLimits(**body.limits.model_dump(exclude_none=True)),
+        gate=gate,
+        main_branch=farm.settings.main_branch,
+        is_fresh=body.fresh,
         idempotency_key=idempotency_key,
         request_hash=request_hash,
     )
@@ -147,13 +152,17 @@ def retry(
         submitted_at=farm.clock(),
         commit=old.commit,
         branch=old.branch,
+        repository=old.repository,
         submitted_by=token.name,
         priority=min(old.priority, PRIORITIES["normal"]) if token.role is Role.CI else old.priority,
         limits=old.limits,
         affinity=old.affinity,
         retry_of=old.id,
+        gate=old.gate,
     )
-    job = jobs.save_job(farm.store, fresh, idempotency_key=idempotency_key, request_hash=request_hash)
+    job = intake.queue_up(
+        fresh, store=farm.store, now=farm.clock(), idempotency_key=idempotency_key, request_hash=request_hash
+    )
     farm.kick()
     return _told_of(job, farm, statuses)
 
@@ -201,7 +210,8 @@ def _told_of(job: Job, farm: Services, statuses: Sequence[BoardStatus] | None = 
     if job.state is JobState.QUEUED:
         statuses = boards.statuses(farm.store) if statuses is None else statuses
         place = waiting.place(job, statuses, store=farm.store, now=farm.clock())
-    return _told(job, place, results.runs_of(farm.store, job.id))
+    told = _told(job, place, results.runs_of(farm.store, job.id))
+    return told.model_copy(update={"gate": judged.told(job, farm.store)})
 
 
 def _told(job: Job, place: schemas.QueuePlace | None = None, runs: list[Run] | None = None) -> schemas.JobTold:
@@ -220,6 +230,7 @@ def _told(job: Job, place: schemas.QueuePlace | None = None, runs: list[Run] | N
         submitted_by=job.submitted_by,
         commit=job.commit,
         branch=job.branch,
+        repository=job.repository,
         queue=place,
         cancel_at=job.cancel_at,
         ended_at=job.ended_at,

@@ -9,11 +9,13 @@ import typer
 
 from farm.cli import (
     admin,
+    baselines,
     bench,
     boards,
     compare,
     database,
     export,
+    gate,
     job,
     jobs,
     login,
@@ -60,6 +62,8 @@ app.add_typer(job.app, name="job")
 app.add_typer(admin.board, name="board")
 app.add_typer(workers.app, name="workers")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(gate.app, name="gate")
+app.add_typer(baselines.app, name="baselines")
 app.command("changes")(admin.changes)
 app.command("settings")(settings_command.settings)
 app.add_typer(database.app, name="db")
@@ -100,6 +104,8 @@ def root(
     redis_url: Annotated[str | None, _setting("redis://… of the message broker")] = None,
     site: Annotated[str | None, _setting("where this worker is: it serves the boards of its site")] = None,
     slots: Annotated[str | None, _setting("how many runs a worker carries out at once")] = None,
+    main_branch: Annotated[str | None, _setting("the branch whose passing jobs `last-passing` stands for")] = None,
+    blobs_cache_bytes: Annotated[str | None, _setting("most that blobs_dir holds as a cache")] = None,
     project: Annotated[str | None, _setting("the Project that owns what is submitted")] = None,
     url: Annotated[str | None, _setting("the farm to submit to (default: that of `farm login`)")] = None,
     allow_http: Annotated[str | None, _setting("true: also to an http:// farm on another machine")] = None,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 COMMIT_VARIABLES = ["GITHUB_SHA", "CI_COMMIT_SHA", "BUILDKITE_COMMIT", "GIT_COMMIT"]
+REPOSITORY_VARIABLES = ["GITHUB_REPOSITORY", "CI_PROJECT_PATH"]
 BRANCH_VARIABLES = ["GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME", "BUILDKITE_BRANCH", "GIT_BRANCH"]
 THE_PLAN, THE_RECORD = "What to measure (each wins over --plan)", "How it is kept and shown"
 AS_GIVEN = ("runtime", "scenario", "duration_s", "processes", "cache", "latency_scope")  # fields of a Plan
@@ -52,6 +53,9 @@ ModelName = Annotated[
 ]
 Commit = Annotated[str | None, record("--commit", "commit it was built from", envvar=COMMIT_VARIABLES)]
 Branch = Annotated[str | None, record("--branch", "branch of that commit", envvar=BRANCH_VARIABLES)]
+Repository = Annotated[
+    str | None, record("--repository", "owner/name of that commit's repository", envvar=REPOSITORY_VARIABLES)
+]
 
 
 def plan_fields(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 @app.command("show")
 def show(context: typer.Context, job: JobId, as_json: AsJson = False) -> None:
     """Print what is known of a Job, and what its last Run measured."""
-    from farm.follow import OVER
+    from farm.client.follow import OVER
 
     with session(context).client() as farm:
         found = farm.job(job)
@@ -73,7 +73,7 @@ def wait(
     as_json: AsJson = False,
 ) -> str:
     """Wait until a Job is over, and end with its exit code. Ctrl-C ends the wait, not the job."""
-    from farm.follow import OVER
+    from farm.client.follow import OVER
 
     reports = Reports(junit_file, markdown_file)
     reports.check()
@@ -90,7 +90,7 @@ def wait(
         raise
     reports.write(ended)
     verdict.show(ended, as_json=as_json)
-    return ended.word
+    return ended.counts_as
 
 
 @app.command("cancel")

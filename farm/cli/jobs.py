@@ -74,7 +74,7 @@ def _row(job: JobTold) -> tuple[str, ...]:
 def told(job: JobTold) -> str:
     """What there is to know of a Job beside its state, in a few words."""
     from farm.client import word
-    from farm.follow import OVER
+    from farm.client.follow import OVER
 
     if job.queue is not None:
         return progress.queued(job.queue).removeprefix("in the queue ")

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from farm.cli.verdict import Ended
+
+if TYPE_CHECKING:
+    from farm.schemas import FindingTold
 
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 ELEMENTS = {"FAIL": "failure", "UNDECIDED": "skipped", "BROKEN": "error", "CANCELLED": "error"}
@@ -47,8 +51,28 @@ def render(ended: Ended, now: datetime) -> str:
             told.text = _clean(said or message)
     if said:
         ET.SubElement(case, "system-out").text = _clean(said)
+    for one in ended.job.gate.findings if ended.job is not None and ended.job.gate is not None else ():
+        _rule(suite, ended.model, one)
     ET.indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
+
+
+def _rule(suite: ET.Element, model: str, one: FindingTold) -> None:
+    """A rule of the gate as a case of its own, counted as the suite counts them."""
+    name = one.metric + (f" against {one.reference}" if one.reference is not None else " within its limit")
+    case = ET.SubElement(suite, "testcase", {"classname": _clean(f"{model}.gate"), "name": _clean(name)})
+    _count(suite, "tests")
+    if one.status == "fail":
+        ET.SubElement(case, "failure", {"message": _clean(one.text), "type": "FAIL"}).text = _clean(one.text)
+        _count(suite, "failures")
+    elif one.status != "pass":
+        ET.SubElement(case, "skipped", {"message": _clean(one.text)})
+        _count(suite, "skipped")
+    ET.SubElement(case, "system-out").text = _clean(one.text)
+
+
+def _count(suite: ET.Element, what: str) -> None:
+    suite.set(what, str(int(suite.get(what, "0")) + 1))
 
 
 def _facts(ended: Ended) -> dict[str, str]:
@@ -66,6 +90,9 @@ def _facts(ended: Ended) -> dict[str, str]:
         "artifact": job.artifact if job else None,
         "fingerprint": run.get("fingerprint"),
     }
+    if job is not None and job.gate is not None:
+        found |= {f"artifact.{arm.reference or 'candidate'}": arm.artifact for arm in job.gate.arms}
+        found |= {"pairs": str(job.gate.kept), "board_s": f"{job.gate.board_s:.1f}"}
     metrics = {f"metric.{name}": values.get("value") for name, values in (run.get("metrics") or {}).items()}
     return {name: str(value) for name, value in (found | metrics).items() if value is not None}
 

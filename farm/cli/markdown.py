@@ -5,10 +5,13 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from farm.cli import output
+from farm.cli import gate, output
 from farm.cli.verdict import Ended
+
+if TYPE_CHECKING:
+    from farm.schemas import GateTold
 
 PLAIN = re.compile(r"[A-Za-z0-9 _.,:;=/+()#%–-]+")
 LINK = re.compile(r"https?://[A-Za-z0-9.:/_~%-]+")
@@ -32,6 +35,8 @@ def _lines(ended: Ended) -> Iterator[str]:
     if ended.reasons:
         yield from (f"- {code(reason)}" for reason in ended.reasons)
         yield ""
+    if ended.job is not None and ended.job.gate is not None:
+        yield from _gate(ended.job.gate)
     metrics = (ended.run or {}).get("metrics") or {}
     if metrics:
         yield "| metric | value | low – high | n × processes |"
@@ -40,6 +45,21 @@ def _lines(ended: Ended) -> Iterator[str]:
             yield f"| {' | '.join(_cells(str(name), values))} |"
         yield ""
     yield from _footer(ended)
+
+
+def _gate(told: GateTold) -> Iterator[str]:
+    """What the evidence says of each rule."""
+    if told.findings:
+        yield f"| {' | '.join(gate.HEAD)} |"
+        yield f"|{'---|' * len(gate.HEAD)}"
+        for one in told.findings[:MOST_METRICS]:
+            yield f"| {' | '.join(code(cell) for cell in gate.row(one))} |"
+        yield ""
+    for name, why in told.absent.items():
+        yield f"- not compared with {code(name)}: {code(why)}"
+    arms = (f"{code(arm.reference or 'candidate')} {code(arm.artifact[:12])}" for arm in told.arms)
+    yield f"{gate.cost(told)}. {' · '.join(arms)}"
+    yield ""
 
 
 def _cells(name: str, values: Mapping[str, Any]) -> tuple[str, str, str, str]:

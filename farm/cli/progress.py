@@ -115,6 +115,8 @@ def sentence(event: Event) -> str:
         text = f"pushing {event.text}" if event.fraction is not None else event.text
     elif event.kind in ("stage", "timed"):
         text = AFTER.get(event.text, event.text)
+    if event.kind == "pair":
+        return text
     if event.block is not None:
         text = f"process {event.block} of {event.blocks}: {text}"
     return text

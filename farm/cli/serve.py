@@ -42,7 +42,10 @@ def api(context: typer.Context) -> None:
     with here.store() as store:
         services.remember_boards(store, here.boards if here.settings.inventory else ())
         app = celery_app(_broker(here))
-        with services.deliveries(store, here.settings, dict(os.environ)):
+        with (
+            services.trimmed_cache(store, here.settings),
+            services.deliveries(store, here.settings, dict(os.environ)),
+        ):
             with services.rounds(store, app, here.settings) as dispatcher:
                 services.serve_api(
                     store, here.settings, dispatcher.kick, started=lambda url: output.say(f"API at {url}/api/v1")

@@ -17,7 +17,7 @@ from farm.errors import InputError, NotFound, NotSignedIn, StoreError
 
 if TYPE_CHECKING:  # each costs more than the rest of `farm --help`
     from farm.client import Client
-    from farm.credentials import Credentials
+    from farm.client.credentials import Credentials
     from farm.domain import Board
     from farm.settings import Settings
     from farm.store.db import Store
@@ -73,7 +73,7 @@ class Session:
     @property
     def knows_a_farm(self) -> bool:
         """Whether a farm is named, or was signed in to."""
-        from farm import credentials
+        from farm.client import credentials
 
         return self.settings.url is not None or credentials.load() is not None
 
@@ -83,7 +83,7 @@ class Session:
 
         Raises InputError where no farm is known, NotSignedIn where there is no token for it.
         """
-        from farm import credentials
+        from farm.client import credentials
         from farm.settings import TOKEN_VARIABLE
 
         kept = credentials.load()

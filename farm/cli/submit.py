@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from farm.client import Client
     from farm.schemas import JobAsked, JobTold
 
-THE_WAIT, THE_JOB = "Waiting for the verdict", "How the job is queued"
+PATIENCE_S = 60.0  # with a farm that does not answer, until the job is submitted
+NOT_YET = "0" * 64  # the sha256 of what is not sent yet
+THE_WAIT, THE_JOB, THE_GATE = "Waiting for the verdict", "How the job is queued", "What it is judged by"
 
 
 class Priority(StrEnum):
@@ -39,6 +41,10 @@ def _wait(flag: str, text: str, **more: Any) -> Any:
 
 def _job(flag: str, text: str, **more: Any) -> Any:
     return typer.Option(flag, help=text, rich_help_panel=THE_JOB, show_default=False, **more)
+
+
+def _gate(flag: str, text: str, metavar: str | None = None) -> Any:
+    return typer.Option(flag, help=text, metavar=metavar, rich_help_panel=THE_GATE, show_default=False)
 
 
 WaitLimit = Annotated[
@@ -76,8 +82,17 @@ def submit(
     memory_limit: flags.MemoryLimit = None,
     entry: flags.Entry = None,
     model: flags.ModelName = None,
+    gate_file: Annotated[
+        Path | None, _gate("--gate", "gate file: what may change by how much; see docs/gates.md", "FILE")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        _gate("--against", "last-passing, a baseline's name, artifact:…, run:… or branch:…; repeatable", "BASELINE"),
+    ] = None,
+    fresh: Annotated[bool, _gate("--fresh", "measure anew what the same gate has decided before")] = False,
     commit: flags.Commit = None,
     branch: flags.Branch = None,
+    repository: flags.Repository = None,
     priority: Annotated[Priority, _job("--priority", "default: normal")] = Priority.NORMAL,
     queue_limit_s: QueueLimit = None,
     run_limit_s: RunLimit = None,
@@ -109,7 +124,7 @@ def submit(
         raise
     reports.write(ended)
     verdict.show(ended, as_json=as_json)
-    return ended.word
+    return ended.counts_as
 
 
 @dataclass
@@ -145,32 +160,35 @@ class Submission:
     asked: JobAsked | None = None  # what the farm may have heard
     job: JobTold | None = None
     url: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
 
     def submit(self, farm: Client, given: Mapping[str, Any], shown: progress.Lines | progress.Live) -> JobTold:
         """Check all that can be checked here, send what the farm lacks, and submit. Raises InputError, PlanError."""
+        from farm.client.verbs import checked_key
+
         self.url = farm.url
         check_plan(plan := flags.plan_fields(given), flags.plan_name(given))
         check_selector(self.on)
-        feed = given["feed"]
-        if feed is not None and not (Path(feed).is_file() and Path(feed).suffix == ".npz"):
-            raise InputError(
-                f"The feed '{feed}' is not an .npz file. Save the inputs with numpy.savez(file, input_name=array, …)."
-            )
-        sent_feed = farm.send_file(Path(feed)).sha256 if feed is not None else None
+        asked = ask(self.on, plan, given)
+        checked_key(self.key)
+        feed = None if given["feed"] is None else farm.send_file(checked_feed(Path(given["feed"]))).sha256
         artifact = farm.send(self.path, entry=given["entry"], progress=shown.send)
-        asked = ask(artifact.sha256, self.on, plan, sent_feed, given)
-        self.asked = asked
-        self.job = farm.submit(asked, idempotency_key=self.key)
+        sent: dict[str, Any] = {"artifact": artifact.sha256, "feed": feed}
+        own_name = self.path.resolve().name
+        if artifact.name != own_name:
+            shown.note(f"the farm has these very bytes as '{artifact.name}' already, which '{own_name}' is now, too")
+            sent["model"] = asked.model or (own_name if self.path.is_dir() else self.path.stem)
+        self.asked = asked.model_copy(update=sent)
+        self.job = farm.submit(self.asked, idempotency_key=self.key)
         shown.note(f"job {self.job.id} is in the queue of {farm.url}")
         return self.job
 
     def carry_out(self, given: Mapping[str, Any], *, limit_s: float | None, cancels: bool) -> Ended:
         """Submit and wait until it is over. Ctrl-C asks the farm to cancel it; so does the end of the time to wait."""
-        from farm.follow import OVER
+        from farm.client.follow import OVER
 
         try:
-            with progress.shown() as shown, self.here.client(told=shown.note) as farm:
+            patience_s = PATIENCE_S if limit_s is None else min(PATIENCE_S, limit_s)
+            with progress.shown() as shown, self.here.client(told=shown.note, patience_s=patience_s) as farm:
                 job = self.submit(farm, given, shown)
                 job = self.job = waiting.until_over(farm, job.id, shown, limit_s=limit_s)
         except KeyboardInterrupt:
@@ -215,11 +233,41 @@ def check_selector(on: str) -> None:
     """Raises InputError naming the term that is none."""
     from farm import selector
 
+    if not on.strip():
+        raise InputError(
+            "--on is empty, so it asks for no board. Give a name, a family or the like, such as"
+            " `--on family=raspberrypi`; in a pipeline see that the variable it comes from is set."
+        )
     selector.parse(on)
 
 
-def ask(sha256: str, on: str, plan: Mapping[str, Any], feed: str | None, given: Mapping[str, Any]) -> JobAsked:
-    """What the farm is asked for. Raises InputError naming the flag."""
+def checked_feed(path: Path) -> Path:
+    """The file of inputs. Raises InputError where it is none."""
+    seen = "there is no such file" if not path.is_file() else "its name does not end in .npz"
+    if not path.is_file() or path.suffix != ".npz":
+        raise InputError(
+            f"--feed '{path}' cannot be used: {seen}. Save the inputs with numpy.savez(file, input_name=array, …)."
+        )
+    return path
+
+
+def read_gate(given: Mapping[str, Any]) -> str | None:
+    """The text of the gate file, checked here so that a mistake is told by its line. Raises GateError."""
+    from farm import gatefile
+
+    file, against = given["gate_file"], given["against"] or []
+    for text in against:
+        gatefile.reference(text)
+    if file is not None:
+        gatefile.load(Path(file))
+        return Path(file).read_text("utf-8")
+    if given["fresh"] and not against:
+        raise InputError("--fresh is of a gate, and none is asked for. Give --gate FILE or --against BASELINE, too.")
+    return None
+
+
+def ask(on: str, plan: Mapping[str, Any], given: Mapping[str, Any]) -> JobAsked:
+    """What the farm is asked for, but for the files, which are not sent yet. Raises InputError naming the flag."""
     from pydantic import ValidationError
 
     from farm.schemas import JobAsked
@@ -228,15 +276,18 @@ def ask(sha256: str, on: str, plan: Mapping[str, Any], feed: str | None, given: 
     try:
         return JobAsked.model_validate(
             {
-                "artifact": sha256,
+                "artifact": NOT_YET,
                 "on": on,
                 "plan": dict(plan),
                 "model": given["model"],
-                "feed": feed,
+                "gate": read_gate(given),
+                "against": given["against"] or [],
+                "fresh": given["fresh"],
                 "priority": str(given["priority"]),
                 "limits": {name: value for name, value in limits.items() if value is not None},
                 "commit": given["commit"] or None,
                 "branch": given["branch"] or None,
+                "repository": given["repository"] or None,
             }
         )
     except ValidationError as error:

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from farm.cli import output, report
+from farm.cli import gate, output, report
 
 if TYPE_CHECKING:
     from farm.client import Client
     from farm.schemas import JobTold
+
+
+HOLDS = "holds"  # a rule of the gate that is kept: the table of rules shows it
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,14 @@ class Ended:
     run: Mapping[str, Any] | None = None  # as `farm show --json` gives it
     error: str | None = None  # why there is no Job that has ended
     error_kind: str | None = None  # its class
+
+    @property
+    def counts_as(self) -> str:
+        """The word whose exit code it ends with: a gate's on_undecided may let UNDECIDED pass, or fail."""
+        gate = self.job.gate if self.job is not None else None
+        if self.word != "UNDECIDED" or gate is None:
+            return self.word
+        return {"fail": "FAIL", "accept": "PASS"}.get(gate.on_undecided, self.word)
 
     @property
     def board(self) -> str | None:
@@ -43,7 +54,7 @@ class Ended:
         """Why it is no PASS, in words; each once."""
         found = [self.error] if self.error else []
         if self.job is not None:
-            found += [f"{reason.code}: {reason.text}" for reason in self.job.reasons]
+            found += [f"{one.code}: {one.text}" for one in self.job.reasons if one.code != HOLDS]
         found += [f"{reason['code']}: {reason['text']}" for reason in (self.run or {}).get("reasons") or ()]
         return list(dict.fromkeys(found))
 
@@ -103,5 +114,7 @@ def show(ended: Ended, *, as_json: bool) -> None:
             output.result(f"  {reason}")
     else:
         report.run(ended.run, is_here=False)
+    if ended.job is not None and ended.job.gate is not None:
+        gate.show(ended.job.gate)
     if ended.job is not None:
         output.say(f"job {ended.job.id}   more: farm job show {output.short(ended.job.id)}")

@@ -15,6 +15,7 @@ from farm.domain import (
     Arm,
     Artifact,
     Job,
+    JobGate,
     JobState,
     Outcome,
     Reason,
@@ -37,6 +38,8 @@ from farm.store.tables import (
 )
 
 _SHOWN_CANDIDATES = 5
+BLOCK_S = 3.0  # to start, load and end one
+TYPICAL_PAIRS = 12  # until a gate has decided
 
 
 def save_artifact(store: Store, artifact: Artifact) -> None:
@@ -75,12 +78,13 @@ def save_job(store: Store, job: Job, *, idempotency_key: str | None = None, requ
         runtimes = sorted({arm.plan.runtime for arm in job.arms})
         values = {
             "id": job.id,
-            "model_id": _model_id(session, project_id, job.model),
+            "model_id": model_id_within(session, job.project, job.model),
             "project_id": project_id,
             "selector": wire.as_dict(job.selector),
             "submitted_at": job.submitted_at,
             "commit": job.commit,
             "branch": job.branch,
+            "repository": job.repository,
             "submitted_by": job.submitted_by,
             "state": job.state,
             "demand": selector.key(job.selector, runtimes),
@@ -100,6 +104,7 @@ def save_job(store: Store, job: Job, *, idempotency_key: str | None = None, requ
             "retry_of": job.retry_of,
             "idempotency_key": idempotency_key,
             "request_hash": request_hash,
+            "gate": None if job.gate is None else wire.as_dict(job.gate),
         }
         insert_new(session, JobRow, values)
         before = _before(session, project_id, idempotency_key, request_hash)
@@ -125,7 +130,10 @@ def save_job(store: Store, job: Job, *, idempotency_key: str | None = None, requ
 
 def expected_s(job: Job) -> float:
     """How long a Job should take on a Board: its Blocks, and about 3 s to start, load and end each."""
-    return sum(arm.plan.duration_s + arm.plan.processes * (arm.plan.warmup_s + 3.0) for arm in job.arms)
+    if job.gate is not None:
+        pair_s = sum(arm.plan.warmup_s + BLOCK_S for arm in job.arms)
+        return float(min(job.gate.gate["budget_s"], TYPICAL_PAIRS * pair_s))
+    return sum(arm.plan.duration_s + arm.plan.processes * (arm.plan.warmup_s + BLOCK_S) for arm in job.arms)
 
 
 def get_job(store: Store, job_id: str, *, project: str | None = None) -> Job:
@@ -189,6 +197,7 @@ def from_row(session: Session, row: JobRow) -> Job:
         submitted_at=row.submitted_at,
         commit=row.commit,
         branch=row.branch,
+        repository=row.repository,
         submitted_by=row.submitted_by,
         priority=row.priority,
         limits=TimeLimits(**row.limits),
@@ -203,7 +212,16 @@ def from_row(session: Session, row: JobRow) -> Job:
         outcome=None if row.outcome is None else Outcome(row.outcome),
         verdict=None if row.verdict is None else Verdict(row.verdict),
         reasons=tuple(Reason(**reason) for reason in row.reasons),
+        gate=None if row.gate is None else JobGate(**row.gate),
+        evidence_id=row.evidence_id,
     )
+
+
+def model_id_within(session: Session, project: str, model: str) -> int:
+    """The id of a Project's Model, which is made where there is none, within a transaction."""
+    project_id = _project_id(session, project)
+    insert_new(session, ModelRow, {"project_id": project_id, "name": model})
+    return session.scalars(select(ModelRow.id).where(ModelRow.project_id == project_id, ModelRow.name == model)).one()
 
 
 def only_one(session: Session, query: Any, column: Any, prefix: str, noun: str) -> str:
@@ -243,8 +261,3 @@ def _before(session: Session, project_id: int, idempotency_key: str | None, requ
 def _project_id(session: Session, project: str) -> int:
     insert_new(session, ProjectRow, {"name": project})
     return session.scalars(select(ProjectRow.id).where(ProjectRow.name == project)).one()
-
-
-def _model_id(session: Session, project_id: int, model: str) -> int:
-    insert_new(session, ModelRow, {"project_id": project_id, "name": model})
-    return session.scalars(select(ModelRow.id).where(ModelRow.project_id == project_id, ModelRow.name == model)).one()

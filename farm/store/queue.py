@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from farm_agent import wire
-from sqlalchemy import Text, and_, cast, extract, func, literal_column, or_, select, update
+from sqlalchemy import Text, and_, cast, extract, func, literal_column, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from farm.domain import (
@@ -33,9 +33,9 @@ from farm.domain import (
     new_id,
 )
 from farm.errors import BoardBusy, Conflict, FarmBug
-from farm.store import audit, boards, events, jobs, leases, notices, results
+from farm.store import audit, baselines, boards, events, jobs, leases, notices, results
 from farm.store.db import Store
-from farm.store.tables import BoardRow, JobRow, LeaseRow, ModelRow, ProjectRow, RunRow
+from farm.store.tables import BoardRow, JobRow, LeaseRow, ModelRow, ProjectRow, RunRow, SummaryRow
 
 TERMINAL = (JobState.DONE, JobState.CANCELLED, JobState.REFUSED)
 PATIENCE_S = 600.0  # for the Board that holds a baseline
@@ -161,34 +161,26 @@ def grant(
         return run
 
 
-def begin(store: Store, run_id: str, token: int, *, worker: str, now: datetime) -> bool:
-    """A worker takes a granted Run up. False where it was taken up before, or its Lease is over: then do nothing."""
+def begin(store: Store, run_id: str, token: int, *, worker: str, now: datetime) -> tuple[Run, Job, Board, Lease] | None:
+    """A worker takes a granted Run up: all that it needs to carry it out.
+
+    None where the Run was taken up before, or its Lease is over: then do nothing.
+    """
     with store.write() as session:
         fresh = (RunRow.id == run_id, RunRow.token == token, RunRow.begun_at.is_(None), RunRow.outcome.is_(None))
-        row = session.scalars(select(RunRow).where(*fresh).with_for_update()).one_or_none()
-        if row is None:
-            return False
-        jobs.row_of(session, row.job_id, lock=True)
-        same = (LeaseRow.board == row.board, LeaseRow.token == token, LeaseRow.released_at.is_(None))
-        mine = {"holder": worker, "renewed_at": now, "renewals": LeaseRow.renewals + 1}
-        if session.execute(update(LeaseRow).where(*same).values(mine).returning(LeaseRow.token)).one_or_none() is None:
-            return False
-        row.begun_at, row.worker = now, worker
-        events.add(session, row.job_id, kind="begun", at=now, run_id=run_id, data={"worker": worker})
-        return True
-
-
-def begun(store: Store, run_id: str, token: int) -> tuple[Run, Job, Board, Lease] | None:
-    """All that a worker needs to carry out the Run that it has begun. None where its Lease is over."""
-    with store.read() as session:
-        run = session.get_one(RunRow, run_id)
+        run = session.scalars(select(RunRow).where(*fresh).with_for_update()).one_or_none()
+        if run is None:
+            return None
+        job = jobs.row_of(session, run.job_id, lock=True)
         same = (LeaseRow.board == run.board, LeaseRow.token == token, LeaseRow.released_at.is_(None))
-        lease = session.scalars(select(LeaseRow).where(*same)).one_or_none()
+        lease = session.scalars(select(LeaseRow).where(*same).with_for_update()).one_or_none()
         if lease is None:
             return None
-        job = jobs.from_row(session, session.get_one(JobRow, run.job_id))
-        board = boards.from_row(session.get_one(BoardRow, run.board))
-        return results.from_row(run), job, board, leases.from_row(lease)
+        lease.holder, lease.renewed_at, lease.renewals = worker, now, lease.renewals + 1
+        run.begun_at, run.worker = now, worker
+        events.add(session, job.id, kind="begun", at=now, run_id=run_id, data={"worker": worker})
+        board = session.get_one(BoardRow, run.board)
+        return results.from_row(run), jobs.from_row(session, job), boards.from_row(board), leases.from_row(lease)
 
 
 def withdraw(store: Store, lease: Lease, *, why: str, now: datetime) -> bool:
@@ -226,13 +218,12 @@ def unsettled(store: Store) -> list[Run]:
     newer = aliased(RunRow)
     is_newest = ~select(newer.id).where(newer.job_id == RunRow.job_id, newer.id > RunRow.id).exists()
     query = (
-        select(RunRow.id)
+        select(RunRow)
         .join(JobRow, JobRow.id == RunRow.job_id)
         .where(_IS_RUNNING, RunRow.outcome.is_not(None), is_newest)
     )
     with store.read() as session:
-        found = session.scalars(query).all()
-    return [results.get_run(store, run_id) for run_id in found]
+        return [results.from_row(row) for row in session.scalars(query)]
 
 
 def requeue(
@@ -269,6 +260,26 @@ def finish(store: Store, run: Run, *, verdict: Verdict | None, reasons: Sequence
         _tell_on_board(session, run, now)
         state = JobState.CANCELLED if run.outcome is Outcome.CANCELLED else JobState.DONE
         _end(session, job, state, now=now, outcome=run.outcome, verdict=verdict, reasons=reasons, run_id=run.id)
+        return True
+
+
+def answer(
+    store: Store,
+    job_id: str,
+    *,
+    outcome: Outcome,
+    verdict: Verdict,
+    reasons: Sequence[Reason],
+    evidence_id: str,
+    now: datetime,
+) -> bool:
+    """A queued Job ends with what the same Arms, under the same Gate, were found to be before. False where it runs."""
+    with store.write() as session:
+        job = jobs.row_of(session, job_id, lock=True)
+        if job.state != JobState.QUEUED:
+            return False
+        job.evidence_id = evidence_id
+        _end(session, job, JobState.DONE, now=now, outcome=outcome, verdict=verdict, reasons=reasons)
         return True
 
 
@@ -439,5 +450,17 @@ def _end(
     board = session.scalar(select(RunRow.board).where(RunRow.id == run_id)) if run_id else None
     title = f"{word}: {model} on {board}" if board else f"{word}: {model}"
     text = " ".join([f"Job {job.id} is {state}: {word}.", *(reason.text for reason in reasons)])
+    if verdict is Verdict.PASS:
+        baselines.promote(session, jobs.from_row(session, job), board, now)
     about = {"job": job.id, "run": run_id, "board": board, "model": model, "commit": job.commit, "branch": job.branch}
-    notices.add(session, Notice(new_id(), "job.done", project, title, text, now, {**about, **data}))
+    measured = {"repository": job.repository, "metrics": _metrics(session, run_id)}
+    notices.add(session, Notice(new_id(), "job.done", project, title, text, now, {**about, **data, **measured}))
+
+
+def _metrics(session: Session, run_id: str | None) -> list[dict[str, Any]]:
+    """What was measured over a Run's Blocks, for who is told of its Job's end."""
+    names = ("metric", "value", "low", "high", "n")
+    query = select(*(getattr(SummaryRow, name) for name in names)).where(
+        SummaryRow.run_id == run_id, SummaryRow.block.is_(None), SummaryRow.value.is_not(None)
+    )
+    return [dict(zip(names, row, strict=True)) for row in session.execute(query.order_by(SummaryRow.id))]

@@ -56,7 +56,7 @@ def save_block(store: Store, run_id: str, token: int, block: BlockResult) -> Non
     # Before the transaction: an upload may take minutes, and a lock in the database would hold up the whole farm.
     blob = store.blobs.put_bytes(b"".join(encoded)) if encoded else ""
     with store.write() as session:
-        run = _own_run(session, run_id, token)
+        run = own_run(session, run_id, token)
         stored = session.get(BlockRow, (run_id, block.index))
         if stored is not None and stored.content == content:
             return
@@ -89,7 +89,7 @@ def finish_run(store: Store, run: Run, token: int) -> None:
     if run.outcome is None:
         raise FarmBug(f"Run {run.id} has no outcome to finish with. Please report this.")
     with store.write() as session:
-        row = _own_run(session, run.id, token)
+        row = own_run(session, run.id, token)
         values = _run_values(run)
         if row.outcome is not None and all(getattr(row, name) == value for name, value in values.items()):
             return
@@ -239,7 +239,8 @@ def _locked_run(session: Session, run_id: str) -> RunRow:
     return row
 
 
-def _own_run(session: Session, run_id: str, token: int) -> RunRow:
+def own_run(session: Session, run_id: str, token: int) -> RunRow:
+    """The Run of that id, held still, where the token is its own. Raises LeaseLost, NotFound."""
     row = _locked_run(session, run_id)
     if row.token != token:
         raise leases.lost(row.board, token)

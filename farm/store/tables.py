@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest file of migrations/versions: what this farm's tables are."""
 
 JOB_STATES = "'queued', 'running', 'done', 'cancelled', 'refused'"
@@ -212,6 +212,7 @@ class JobRow(Table):
     branch: Mapped[str | None]
     submitted_by: Mapped[str | None]
     state: Mapped[str] = mapped_column(String(16))
+    repository: Mapped[str | None]
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
     demand: Mapped[str] = mapped_column(String(16))  # hash of all that decides which Boards can serve it
     runtimes: Mapped[list[Any]]
@@ -232,6 +233,8 @@ class JobRow(Table):
     retry_of: Mapped[str | None] = mapped_column(String(36))
     idempotency_key: Mapped[str | None]
     request_hash: Mapped[str | None] = mapped_column(String(64))
+    gate: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # domain.JobGate
+    evidence_id: Mapped[str | None] = mapped_column(ForeignKey("evidence.id"))  # that its Verdict rests on
 
 
 class ArmRow(Table):
@@ -243,6 +246,65 @@ class ArmRow(Table):
     artifact: Mapped[str] = mapped_column(ForeignKey("artifact.sha256"))
     plan_hash: Mapped[str] = mapped_column(ForeignKey("plan.hash"))
     plan: Mapped[dict[str, Any]]
+
+
+class BaselineRow(Table):
+    """What a Model is compared against on a Selector and Plan, from `set_at` to the next row; all are its history."""
+
+    __tablename__ = "baseline"
+    __table_args__ = (
+        CheckConstraint("(artifact IS NULL) = (plan IS NULL)", name="whole"),
+        Index("ix_baseline_current", "model_id", "name", "selector", "plan_hash", "id"),
+    )
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"))
+    name: Mapped[str]
+    selector: Mapped[str]  # as selector.text writes it
+    plan_hash: Mapped[str] = mapped_column(ForeignKey("plan.hash"))
+    artifact: Mapped[str | None] = mapped_column(ForeignKey("artifact.sha256"))  # NULL: it was removed
+    plan: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("job.id"))  # that measured it
+    board: Mapped[str | None] = mapped_column(ForeignKey("board.name"))  # on which
+    commit: Mapped[str | None]
+    follows: Mapped[str | None]  # the branch whose passing Jobs become it
+    is_pinned: Mapped[bool]  # it follows nothing until it is unpinned
+    note: Mapped[str]
+    set_by: Mapped[str]
+    set_at: Mapped[datetime]
+
+
+class EvidenceRow(Table):
+    """What the pairs of two Arms under one Gate say on one Board, so far: `farm.pairs.Evidence` as JSON."""
+
+    __tablename__ = "evidence"
+    __table_args__ = (
+        CheckConstraint(f"verdict IN ({VERDICTS})", name="verdict"),
+        CheckConstraint(f"outcome IN ({OUTCOMES})", name="outcome"),
+        CheckConstraint("(outcome IS NULL) = (decided_at IS NULL)", name="decided"),
+        Index(None, "key", "board", "id"),
+    )
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)  # uuid7
+    key: Mapped[str] = mapped_column(String(64))  # hash of Project, Arms and Gate
+    board: Mapped[str] = mapped_column(ForeignKey("board.name"))
+    fingerprint: Mapped[str | None] = mapped_column(String(64))  # of the Board, while its pairs were measured
+    queries: Mapped[int | None]  # timed, of each Block
+    state: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    reasons: Mapped[list[Any]]
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    decided_at: Mapped[datetime | None]  # set without a Verdict where an attempt was NOISY or BROKEN
+
+
+class PairRow(Table):
+    """One pair of Blocks, as the Gate saw it: `farm.pairs.Pair` as JSON. Replaying all leads to the state above."""
+
+    __tablename__ = "pair"
+    evidence_id: Mapped[str] = mapped_column(ForeignKey("evidence.id"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.id"))
+    data: Mapped[dict[str, Any]]
+    measured_at: Mapped[datetime]
 
 
 class LeaseRow(Table):

@@ -54,6 +54,7 @@ def _jobs() -> None:
     )
     with op.batch_alter_table("job") as batch:
         for column in (
+            sa.Column("repository", sa.Text()),
             sa.Column("project_id", sa.Integer()),
             sa.Column("demand", sa.String(16)),
             sa.Column("runtimes", sa.JSON()),

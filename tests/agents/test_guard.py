@@ -85,6 +85,12 @@ def test_another_farm_is_refused_whatever_its_token(board: Board) -> None:
     assert "another farm holds it; held by other@there (pid" in text
 
 
+def test_a_machine_that_one_farm_knows_by_two_names_says_by_which_it_is_held(board: Board) -> None:
+    board.hold_elsewhere(3, farm="farm-1/pi5-a")
+    _, text = refusal(board.guard(9, farm="farm-1/pi5-b"))
+    assert "this farm holds the same machine as board 'pi5-a'; held by" in text
+
+
 def test_another_farm_may_have_the_free_board_with_any_token(board: Board) -> None:
     first = board.guard(50)
     first.acquire(time.sleep)

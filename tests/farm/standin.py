@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 
-from farm.patience import Time
+from farm.client.patience import Time
 
 TOKEN = "bf_ci_1234_a-very-secret-secret"
 JOB = "01990000-0000-7000-8000-000000000001"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,10 @@ import pytest
 from psycopg.rows import DictRow
 from sqlalchemy import make_url
 
-from farm import domain, intake
+from farm import dispatch, domain, intake
+from farm.services import celery_app
 from farm.store import boards, db
+from farm.worker import CeleryPost
 from tests.faults import witness
 from tests.faults.conftest import is_clean, processes_of
 from tests.faults.parts import PATIENCE_S, BoardHost, Process, Redis, until
@@ -45,6 +48,8 @@ class Farmhouse:
     stack: contextlib.ExitStack
     boards: dict[str, BoardHost] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
+    _connection: psycopg.Connection[DictRow] | None = field(default=None, repr=False)
+    _rounds: dispatch.Rounds | None = field(default=None, repr=False)
 
     @property
     def conninfo(self) -> str:
@@ -73,6 +78,7 @@ class Farmhouse:
     def environ(self, **changes: str) -> dict[str, str]:
         """The settings of its programs."""
         ours = {
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
             "FARM_DATA_DIR": str(self.folder / "data"),
             "FARM_DATABASE_URL": self.database_url,
             "FARM_REDIS_URL": self.redis.url,
@@ -111,6 +117,13 @@ class Farmhouse:
     def run(self, *words: str, **environ: str) -> Process:
         """`farm WORDS`."""
         return self._start([sys.executable, "-P", "-m", "farm", *words], words[0], environ)
+
+    def dispatch_often(self) -> None:
+        """A dispatcher of the test's own, so that nobody waits for the next round of a worker's."""
+        post = CeleryPost(celery_app(self.redis.url))
+        ours = dispatch.Dispatcher(self.store, post, ttl_s=TTL_S, cool_down_s=0.5, rng=random.Random(1))
+        self._rounds = dispatch.Rounds(ours, every_s=0.25, now=lambda: datetime.now(UTC))
+        self._rounds.start()
 
     def dispatcher(self) -> Process:
         """A dispatcher alone; `step` steps the clocks of these."""
@@ -162,10 +175,23 @@ class Farmhouse:
         return job.id
 
     def sql(self, query: str, *values: Any) -> list[DictRow]:
-        """Rows of our own look at the database."""
-        with witness.connect(self.conninfo) as connection:
-            cursor = connection.execute(query, values)
-            return cursor.fetchall() if cursor.description else []
+        """Rows of our own look at the database, on a connection that stays open: a new one costs it a process."""
+        try:
+            cursor = self._connected().execute(query, values)
+        except psycopg.OperationalError:  # PostgreSQL was away since
+            self._disconnect()
+            cursor = self._connected().execute(query, values)
+        return cursor.fetchall() if cursor.description else []
+
+    def _connected(self) -> psycopg.Connection[DictRow]:
+        if self._connection is None:
+            self._connection = witness.connect(self.conninfo)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def job(self, job_id: str) -> DictRow:
         """A Job's row."""
@@ -225,8 +251,14 @@ class Farmhouse:
 
     def close(self) -> None:
         """End all of its programs."""
+        if self._rounds is not None:
+            self._rounds.stop()
         for process in self.processes:
             process.kill()
+        self.redis.stop()
+        if self._rounds is not None:
+            self._rounds.join()
+        self._disconnect()
 
 
 @pytest.fixture(scope="session")
@@ -256,7 +288,6 @@ def opened(folder: Path, database_url: str, stack: contextlib.ExitStack) -> Iter
         yield house
     finally:
         house.close()
-        redis.stop()
         store.close()
 
 

@@ -31,6 +31,13 @@ def until(is_so: Callable[[], Any], what: str, *, story: Callable[[], str] = str
     return value
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Process:
     """A program of the farm, in a session of its own; it never outlives the tests."""
 
@@ -77,11 +84,9 @@ class Redis:
     """A Redis of one farm alone, on a port that stays the same."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{port}/0"
-        words = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "no"}
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        words = {"port": self.port, "bind": "127.0.0.1", "dir": folder, "save": "", "appendonly": "no"}
         given = (str(word) for key, value in words.items() for word in (f"--{key}", value))
         self._argv = [servers._redis_program(), *given]
         self._log = folder / "redis.log"
@@ -179,6 +184,12 @@ class PoweredBoard:
     def power_off(self) -> None:
         """Everything on it is gone at once."""
         self._process.kill()
-        for pid in processes_of(self.home):
+        until(self._is_dark, "nothing runs on the board")
+
+    def _is_dark(self) -> bool:
+        """Whether nothing runs on it; what does is killed."""
+        running = processes_of(self.home)
+        for pid in running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        return not running

@@ -12,7 +12,7 @@ DAY_S = 86_400.0
 def test_a_clock_that_is_stepped_ends_no_lease_and_no_job_that_waits(house: Farmhouse) -> None:
     house.add_board("pi-1")
     dispatcher = house.dispatcher()
-    first = house.submit(duration_s=10.0)
+    first = house.submit(duration_s=6.0)
     house.worker()
     house.until_told(first, "timed")
     second = house.submit(duration_s=2.0)  # it waits for longer than between two looks at who waits for too long

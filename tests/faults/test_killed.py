@@ -103,7 +103,7 @@ def test_a_coordinator_killed_leaves_a_clean_board_and_its_run_is_ended_by_the_n
         text=True,
     )
     assert child.stdin is not None
-    child.stdin.write(repr_of(board, trip))
+    child.stdin.write(json.dumps({"known_hosts": str(trip.settings.known_hosts)}))
     child.stdin.close()
     assert child.wait(60) == -signal.SIGKILL
     assert is_clean(Path(board.home))
@@ -114,15 +114,6 @@ def test_a_coordinator_killed_leaves_a_clean_board_and_its_run_is_ended_by_the_n
     assert leases.expire(trip.store, held, now=late)
     assert trip.bench(trip.fake(), board).outcome is domain.Outcome.OK
     assert results.get_run(trip.store, run.id).reasons[0].code == "lease_expired"
-
-
-def repr_of(board: domain.Board, trip: Trip) -> str:
-    """A board and the settings it needs, as the child reads them."""
-    return json.dumps(
-        {
-            "known_hosts": str(trip.settings.known_hosts),
-        }
-    )
 
 
 def test_a_connection_that_is_cut_is_broken_and_the_board_cleans_up(trip: Trip) -> None:

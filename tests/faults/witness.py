@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE gate text;
 BEGIN
     INSERT INTO witness (what, op, old, new) VALUES (TG_TABLE_NAME, TG_OP, to_jsonb(OLD), to_jsonb(NEW));
-    IF TG_TABLE_NAME = 'run' AND TG_OP = 'INSERT' THEN gate := 'grant';
+    IF TG_TABLE_NAME = 'job' AND TG_OP = 'INSERT' THEN gate := 'submit';
+    ELSIF TG_TABLE_NAME = 'run' AND TG_OP = 'INSERT' THEN gate := 'grant';
     ELSIF TG_TABLE_NAME = 'run' AND TG_OP = 'UPDATE' THEN
         IF OLD.begun_at IS NULL AND NEW.begun_at IS NOT NULL THEN gate := 'begin';
         ELSIF OLD.outcome IS NULL AND NEW.outcome IS NOT NULL THEN gate := 'finish'; END IF;
@@ -58,7 +59,7 @@ def install(conninfo: str) -> None:
 
 
 class Gate:
-    """A closed gate: `grant`, `begin`, `block`, `finish` or `judge`."""
+    """A closed gate: `submit`, `grant`, `begin`, `block`, `finish` or `judge`."""
 
     def __init__(self, connection: psycopg.Connection[DictRow], name: str) -> None:
         self._connection, self._name = connection, name
@@ -97,7 +98,7 @@ def problems(conninfo: str, homes: Iterable[Path]) -> list[str]:
     found = [*_job_problems(jobs, history), *_lease_problems(history["lease"]), *_run_problems(runs, history)]
     found += _block_problems(jobs, runs, blocks, plans, history)
     logs = [line for home in homes for line in guard_lines(home)]
-    return [*found, *_guard_problems(logs, runs)]
+    return [*found, *guard_problems(logs, runs)]
 
 
 def guard_lines(home: Path) -> list[dict[str, Any]]:
@@ -149,6 +150,9 @@ def _run_problems(runs: list[DictRow], history: dict[str, list[DictRow]]) -> Ite
     for run in runs:
         if run["outcome"] is None:
             yield f"run {run['id']} of job {run['job_id']} has not ended"
+    for job_id, times in Counter(run["job_id"] for run in runs if run["outcome"] == "OK").items():
+        if times > 1:
+            yield f"job {job_id} was measured to a good end {times} times"
     for row in history["run"]:
         if row["op"] == "UPDATE" and row["old"]["outcome"] is not None:
             yield f"run {row['new']['id']} was changed after its end"
@@ -193,7 +197,7 @@ def _lease_spans(leases: list[DictRow]) -> dict[tuple[str, int], tuple[float, fl
     return spans
 
 
-def _guard_problems(lines: list[dict[str, Any]], runs: list[DictRow]) -> Iterator[str]:
+def guard_problems(lines: list[dict[str, Any]], runs: list[DictRow]) -> Iterator[str]:
     """All these boards are this one machine, which has one lock: no two agents held it at once, no token came twice."""
     holder: dict[str, Any] | None = None
     gone: set[tuple[int, int]] = set()

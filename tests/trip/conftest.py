@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from farm import bench, dispatch, domain, execute, intake, settings
+from farm import bench, dispatch, domain, execute, intake, rules, settings
 from farm.store import db
 from tests import sshd
 
@@ -41,21 +41,41 @@ class Trip:
         """This machine as a board with a home of its own."""
         return domain.Board("local", home=str(self.folder / "home"), **changes)
 
-    def grant(self, model: Path, board: domain.Board, **plan: Any) -> domain.Run:
-        """A Run of that model that may start."""
+    def submit(
+        self,
+        model: Path,
+        board: domain.Board,
+        *,
+        gate: rules.Gate | None = None,
+        name: str | None = None,
+        is_fresh: bool = False,
+        branch: str | None = None,
+        **plan: Any,
+    ) -> domain.Job:
+        """A Job of that model, to be judged by that gate."""
         artifact = intake.receive(model, store=self.store)
-        now = datetime.now(UTC)
-        job = intake.submit(
+        return intake.submit(
             store=self.store,
             artifact=artifact,
             plan=intake.plan_from({**QUICK, **plan}, artifact=artifact),
-            model=None,
+            model=name,
             project="tests",
             selector=domain.Selector(name=board.name),
-            now=now,
+            now=datetime.now(UTC),
+            branch=branch,
+            gate=gate,
+            is_fresh=is_fresh,
         )
+
+    def granted(self, job: domain.Job, board: domain.Board) -> domain.Run:
+        """A Run of that Job that may start."""
+        now = datetime.now(UTC)
         dispatch.Patience(self.store).look(now)
         return dispatch.grant(job, board, store=self.store, holder="tests", ttl_s=20.0, now=now)
+
+    def grant(self, model: Path, board: domain.Board, **plan: Any) -> domain.Run:
+        """A Run of that model that may start."""
+        return self.granted(self.submit(model, board, **plan), board)
 
     async def execute(self, run: domain.Run, board: domain.Board, watch: Watch | None = None) -> domain.Run:
         """Carry it out; every event is kept, then shown to `watch`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,16 @@ def test_a_board_whose_host_key_changed_is_broken_with_both_fingerprints_and_not
         assert (run.outcome, run.blame, run.reasons[0].code) == (domain.Outcome.BROKEN, "board", "host_key_changed")
         assert run.reasons[0].text.count("SHA256:") == 2
         assert not Path(impostor.board().home).exists()
+
+
+def test_an_artifact_whose_bytes_the_farm_has_lost_is_the_farms_failure(trip: Trip) -> None:
+    board = trip.local()
+    run = trip.grant(trip.fake(), board)
+    for file in trip.store.blobs.folder.glob("??/*"):
+        file.unlink()
+    over = asyncio.run(trip.execute(run, board))
+    assert (over.outcome, over.blame, over.reasons[0].code) == (domain.Outcome.BROKEN, "farm", "store_error")
+    assert "Restore that folder from a backup" in over.reasons[0].text
 
 
 def test_a_board_whose_disk_is_full_is_broken_and_nothing_half_written_stays(trip: Trip) -> None:

@@ -54,6 +54,7 @@ def test_a_submitted_job_says_all_and_wakes_the_dispatcher(each_api: Live) -> No
         "model": "mobilenet",
         "commit": "0a1b2c3",
         "branch": "main",
+        "repository": "acme/vision",
         "limits": {"queue_s": 60.0, "run_s": 30.0},
     }
     told = each_api.submit("vision-ci", **asked)
@@ -64,7 +65,8 @@ def test_a_submitted_job_says_all_and_wakes_the_dispatcher(each_api: Live) -> No
         "project": "vision", "model": "mobilenet", "artifact_name": "mobilenet.fake",
         "plan": {"runtime": "fake", "duration_s": 2, "processes": 3}, "on": "family=raspberrypi,tags>={ssd}",
         "priority": "normal", "state": "queued", "submitted_at": "2026-03-01T12:00:00Z", "submitted_by": "vision-ci",
-        "commit": "0a1b2c3", "branch": "main", "cancel_at": None, "ended_at": None, "outcome": None, "verdict": None,
+        "commit": "0a1b2c3", "branch": "main", "repository": "acme/vision", "cancel_at": None, "ended_at": None,
+        "outcome": None, "verdict": None,
         "reasons": [], "runs": [], "retry_of": None, "virtual": False,
         "queue": {
             "position": 1, "expected_wait_s": 0.0,

@@ -71,6 +71,15 @@ def test_each_line_of_the_page_is_true(
             assert _ask(shared, who, method, template) == 404, who
 
 
+@pytest.mark.parametrize(("method", "template"), [row[:2] for row in ROWS])
+def test_without_a_token_only_health_is_told(shared: Live, method: str, template: str) -> None:
+    names = {"sha256": MODEL_SHA, "job_id": "01", "run_id": "01", "name": "pi5-a", "worker_id": "w", "token_id": "t"}
+    base = shared.url if template in ("/metrics", "/healthz", "/readyz") else f"{shared.url}/api/v1"
+    body = BODIES.get(f"{method} {template}")
+    code = shared.client(None).request(method, base + template.format(**names), json=body).status_code
+    assert code == {"/healthz": 200, "/readyz": 200}.get(template, 401)
+
+
 def test_the_page_lists_every_operation_and_nothing_else(shared: Live) -> None:
     paths = shared.client(None).get("/openapi.json").json()["paths"]
     real = {(m.upper(), path.removeprefix("/api/v1")) for path, found in paths.items() for m in found}

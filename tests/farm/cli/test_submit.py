@@ -140,6 +140,7 @@ def test_everything_that_was_given_is_asked_for(typed: Typed, farm: StandIn, mod
     farm.on("GET", f"/artifacts/{feed}", Reply(data=artifact("x.npz", b"npz", feed)))
     words = ["--plan", "p.yaml", "--processes", "3", "--option", "x=1", "--memory-limit", "1MB", "--feed", "x.npz"]
     words += ["--model", "net", "--commit", "abc", "--branch", "b", "--priority", "high", "--queue-limit-s", "60"]
+    words += ["--repository", "acme/vision"]
     words += ["--run-limit-s", "30", "--idempotency-key", "pipeline-7"]
     found = typed("submit", model, "--on", "virtual", *words)
     assert found.code == 0
@@ -160,6 +161,7 @@ def test_everything_that_was_given_is_asked_for(typed: Typed, farm: StandIn, mod
         "limits": {"queue_s": 60.0, "run_s": 30.0},
         "commit": "abc",
         "branch": "b",
+        "repository": "acme/vision",
     }
 
 

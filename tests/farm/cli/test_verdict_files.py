@@ -14,6 +14,7 @@ from farm.cli import junit, markdown
 from farm.cli.verdict import Ended
 from farm.schemas import JobTold
 from tests.farm.standin import JOB, RUN, ended
+from tests.junit import check_schema
 
 NOW = datetime(2026, 1, 2, 3, 4, 20, tzinfo=UTC)
 EVIL = "a|b `c` <script>alert(1)</script>\n# head *x* [l](http://e.vil) @everyone &amp; \x1b[31m\x00 www.e.vil \\"
@@ -39,31 +40,9 @@ def _suite(found: Ended) -> ET.Element:
     return ET.fromstring(junit.render(found, NOW))
 
 
-def _check_schema(suite: ET.Element) -> None:
-    """What Jenkins' and Surefire's schemas ask of a suite: names, order, required attributes, numbers."""
-    assert suite.tag == "testsuite"
-    assert set(suite.attrib) == {"name", "tests", "failures", "errors", "skipped", "time", "timestamp"}
-    for name in ("tests", "failures", "errors", "skipped"):
-        assert suite.attrib[name].isdecimal()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", suite.attrib["timestamp"])
-    assert [child.tag for child in suite] == ["properties", "testcase"]
-    for fact in suite[0]:
-        assert (fact.tag, set(fact.attrib), len(fact)) == ("property", {"name", "value"}, 0)
-    case = suite[1]
-    assert set(case.attrib) == {"classname", "name", "time"}
-    assert float(case.attrib["time"]) >= 0
-    tags = [child.tag for child in case]
-    assert tags in ([], ["system-out"], *([tag, "system-out"] for tag in ("failure", "error", "skipped")), ["skipped"])
-    for child in case:
-        allowed = {"failure": {"message", "type"}, "error": {"message", "type"}, "skipped": {"message"}}
-        assert set(child.attrib) == allowed.get(child.tag, set())
-    counted = {tag: len(case.findall(tag)) for tag in ("failure", "error", "skipped")}
-    assert [suite.attrib[name] for name in ("failures", "errors", "skipped")] == [str(n) for n in counted.values()]
-
-
 def test_a_pass_is_a_case_with_nothing_in_it() -> None:
     suite = _suite(_ended())
-    _check_schema(suite)
+    check_schema(suite)
     assert len(suite[1]) == 0
     assert suite[1].attrib == {
         "classname": "mobilenet",
@@ -84,7 +63,7 @@ def test_a_fail_is_a_failure_and_what_the_lab_or_a_person_ended_an_error(
     word: str, verdict: str | None, outcome: str, element: str, kind: str
 ) -> None:
     suite = _suite(_ended(word, ended(verdict, outcome, reasons=WHY)))
-    _check_schema(suite)
+    check_schema(suite)
     told = suite[1].find(element)
     assert told is not None
     assert told.attrib["type"] == kind
@@ -94,7 +73,7 @@ def test_a_fail_is_a_failure_and_what_the_lab_or_a_person_ended_an_error(
 
 def test_undecided_is_skipped_and_says_so() -> None:
     suite = _suite(_ended("UNDECIDED", ended("UNDECIDED", "NOISY", reasons=WHY)))
-    _check_schema(suite)
+    check_schema(suite)
     told = suite[1].find("skipped")
     assert told is not None
     assert told.attrib["message"].startswith("UNDECIDED: throttled: CPU at 1510 MHz")
@@ -120,7 +99,7 @@ def test_properties_say_what_was_measured_where_and_of_what() -> None:
 def test_where_nothing_was_submitted_the_error_is_told() -> None:
     found = Ended("BROKEN", "m.onnx", "virtual", error="No board fits.", error_kind="NoBoardFits")
     suite = _suite(found)
-    _check_schema(suite)
+    check_schema(suite)
     told = suite[1].find("error")
     assert told is not None
     assert (told.attrib["type"], told.attrib["message"]) == ("NoBoardFits", "No board fits.")
@@ -131,7 +110,7 @@ def test_what_strangers_wrote_stays_text_in_junit() -> None:
     evil = EVIL + "\ud800\ufffe"
     job = JobTold.model_validate(ended("FAIL", "FAILED", reasons=[{"code": "x", "text": EVIL, "blame": None}]))
     suite = _suite(Ended("FAIL", evil, "virtual", evil, job, _run(board=evil)))
-    _check_schema(suite)
+    check_schema(suite)
     expected = EVIL.replace("\x1b", "\ufffd").replace("\x00", "\ufffd")
     assert suite[1].attrib["classname"] == expected + "\ufffd\ufffd"
     assert suite[1].findtext("system-out") == f"x: {expected}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from farm.domain import Notice, Outcome, new_id
-from farm.store import notices, queue
+from farm.stats import Summary
+from farm.store import notices, queue, results
 from farm.store.db import Store
 from farm.store.notices import UNDIRECTED, Delivery
 from tests.farm.store.moves import after, at_once, begun, ended, good_board, queued
@@ -88,12 +89,17 @@ def test_the_oldest_are_due_first_and_only_so_many(store: Store) -> None:
 
 def test_the_end_of_a_job_is_told_with_its_board_model_and_reasons(store: Store) -> None:
     good_board(store)
-    job = queued(store)
+    job = queued(store, repository="acme/vision")
     run = ended(store, begun(store, job), Outcome.NOISY)
+    of_a_block = Summary("p50_latency_ns", 7.0, 9, 1, block=0)
+    absent = Summary("p99_latency_ns", None, 9, 1, reason="needs 459")
+    results.save_summaries(store, run.id, [of_a_block, Summary("p50_latency_ns", 2.0, 9, 3, low=1.0, high=4.0), absent])
     queue.finish(store, run, verdict=None, reasons=run.reasons, now=NOW)
     (delivery,) = notices.due(store, NOW)
     told = delivery.notice
     assert (told.kind, told.project, told.title) == ("job.done", "vision", "NOISY: mobilenet_v2_int8 on orin-3")
     assert told.text == f"Job {job.id} is done: NOISY. It did so."
     wanted = {"job": job.id, "run": run.id, "board": "orin-3", "model": "mobilenet_v2_int8", "commit": "0a1b2c3"}
+    assert told.data["metrics"] == [{"metric": "p50_latency_ns", "value": 2.0, "low": 1.0, "high": 4.0, "n": 9}]
+    assert told.data["repository"] == "acme/vision"
     assert told.data.items() >= {**wanted, "outcome": "NOISY", "verdict": None, "branch": None, "state": "done"}.items()

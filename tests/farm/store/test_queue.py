@@ -87,7 +87,7 @@ def test_of_two_boards_of_one_host_at_once_one_is_granted_and_the_other_is_busy(
 def test_a_doubled_message_begins_a_run_once(store: Store) -> None:
     good_board(store)
     run = granted(store, queued(store))
-    again = (lambda i=i: queue.begin(store, run.id, run.token, worker=f"w{i}", now=NOW) for i in range(4))
+    again = (lambda i=i: bool(queue.begin(store, run.id, run.token, worker=f"w{i}", now=NOW)) for i in range(4))
     assert sorted(at_once(*again)) == [False, False, False, True]  # type: ignore[type-var]
     assert kinds(store, run.job_id) == ["submitted", "granted", "begun"]
     assert lease_of(store).holder == results.get_run(store, run.id).worker
@@ -115,7 +115,7 @@ def test_withdrawing_and_beginning_at_once_leaves_one_of_the_two(store: Store) -
         run = granted(store, queued(store), f"pi-{n}")
         lease = lease_of(store, f"pi-{n}")
         won = at_once(
-            lambda run=run: queue.begin(store, run.id, run.token, worker="w1", now=NOW),  # type: ignore[misc]
+            lambda run=run: bool(queue.begin(store, run.id, run.token, worker="w1", now=NOW)),  # type: ignore[misc]
             lambda lease=lease: queue.withdraw(store, lease, why="late", now=NOW),  # type: ignore[misc]
         )
         assert won in ([True, False], [False, True])

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from farm.errors import StoreError
+from farm.services import trimmed_cache
+from farm.settings import Settings
 from farm.store import results
 from farm.store.blobs import Blobs, open_blobs
 from farm.store.db import Store, open_store
@@ -121,6 +123,21 @@ def test_what_is_trimmed_is_the_longest_unused(s3_blobs: Blobs) -> None:
     assert [s3_blobs.path(name).exists() for name in names] == [False, True, False, True]
     assert all(s3_blobs.has(name) for name in names)
     assert s3_blobs.local(names[0]).read_bytes() == b"\x00" * 100
+
+
+def test_a_service_trims_the_cache_by_itself(bucket_url: str, tmp_path: Path) -> None:
+    given = Settings(data_dir=tmp_path, blobs_url=bucket_url, blobs_cache_bytes=150)
+    store = open_store(f"sqlite:///{tmp_path}/farm.db", given.blobs_dir, upgrade=True, blobs_url=bucket_url)
+    names = [store.blobs.put_bytes(bytes([n]) * 100) for n in range(2)]
+    with trimmed_cache(store, given, every_s=0.01):
+        _unused_for(store.blobs, 7200, names[1])
+        deadline = time.monotonic() + 30
+        while store.blobs.path(names[1]).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert store.blobs.path(names[0]).exists()
+    assert store.blobs.has(names[1])
+    store.close()
 
 
 def test_a_folder_is_never_trimmed(tmp_path: Path) -> None:

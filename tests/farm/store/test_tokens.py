@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from farm.errors import Conflict, InputError, NotFound, NotSignedIn, StoreError
 from farm.store import audit, tokens
 from farm.store.db import Store, open_store
 from farm.store.tables import Table, TokenRow
+from tests.farm.store.moves import at_once
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -110,6 +112,16 @@ def test_without_grace_a_rotated_token_ends_at_once(store: Store) -> None:
         tokens.find(store, old_secret, NOW)
     with pytest.raises(Conflict, match="cannot be rotated"):
         tokens.rotate(store, old.id, grace_s=0, by="bob", now=NOW)
+
+
+def test_of_many_rotations_of_one_token_at_once_one_makes_a_new_one(store: Store) -> None:
+    old, old_secret = _made(store)
+    rotate = partial(tokens.rotate, store, old.id, grace_s=0, by="bob", now=NOW)
+    found = at_once(*[rotate] * 6)
+    (made,) = [one for one in found if isinstance(one, tuple)]
+    assert [type(one) for one in found if not isinstance(one, tuple)] == [Conflict] * 5
+    assert made[1] != old_secret
+    assert [one.id for one in tokens.list_tokens(store) if one.expires_at is None] == [made[0].id]
 
 
 def test_a_rotated_token_lives_as_long_as_the_old_one_was_made_for_and_grace_never_prolongs(store: Store) -> None:

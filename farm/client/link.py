@@ -19,9 +19,9 @@ from httpx_sse import EventSource, ServerSentEvent, SSEError
 from pydantic import TypeAdapter, ValidationError
 
 from farm import errors, schemas
-from farm.credentials import checked_token, checked_url, is_loopback
+from farm.client.credentials import checked_token, checked_url, is_loopback
+from farm.client.patience import Patience, Time, Unanswered
 from farm.errors import FarmError, FarmUnreachable, InputError
-from farm.patience import Patience, Time, Unanswered
 
 API = "/api/v1"
 PROBLEM = "application/problem+json"
@@ -209,6 +209,8 @@ class Link:
 
     def _failed(self, error: httpx.RequestError) -> Unanswered:
         seen = self._clean(str(error)).rstrip(". ") or type(error).__name__
+        if isinstance(error, (httpx.RemoteProtocolError, httpx.ReadError)):
+            seen = f"the connection was cut: {seen}"
         causes = list(_causes(error))
         tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
         if isinstance(tls, ssl.SSLCertVerificationError) or getattr(tls, "reason", "") == "WRONG_VERSION_NUMBER":

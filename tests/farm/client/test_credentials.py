@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from farm import credentials
-from farm.credentials import Credentials
+from farm.client import credentials
+from farm.client.credentials import Credentials
 from farm.errors import InputError
 
 

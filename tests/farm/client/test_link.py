@@ -55,6 +55,15 @@ def test_a_connection_that_is_cut_is_made_again(farm: StandIn, client: Client) -
     assert client.whoami().name == "pipeline"
 
 
+def test_a_connection_that_is_cut_is_told_as_that(farm: StandIn) -> None:
+    farm.on("GET", "/tokens/self", Reply(cut=True))
+    with (
+        Client(farm.url, TOKEN, patience_s=0) as client,
+        pytest.raises(errors.FarmUnreachable, match="the connection was cut: "),
+    ):
+        client.whoami()
+
+
 def test_an_answer_that_is_cut_in_the_middle_is_asked_for_again(farm: StandIn, client: Client) -> None:
     farm.on("GET", "/tokens/self", Reply(parts=[b'{"id": "12', None]), Reply(data=ME))
     assert client.whoami().name == "pipeline"

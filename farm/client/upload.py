@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from farm.client.link import Link
 from farm.errors import InputError, NotFound
-from farm.link import Link
 from farm.schemas import ArtifactTold, FileEntry, FolderAsked, Problem
 from farm.sources import sources, unreadable
 
@@ -63,7 +63,7 @@ class Uploader:
     def find(self, sha256: str) -> ArtifactTold | None:
         """The Artifact, where the farm knows that this Project has it."""
         path = f"/artifacts/{sha256}"
-        patience = self._link.patience(f"GET {path}", self._patience_s)
+        patience = self._link.patience("whether it has the file", self._patience_s)
         answer = self._link.call("GET", path, patience=patience, wanted=(404,))
         if answer.status != 404:
             return self._link.read(answer, ArtifactTold)
@@ -77,7 +77,7 @@ class Uploader:
         answer = self._link.call(
             "PUT",
             where,
-            patience=self._link.patience(f"PUT {where}", self._patience_s),
+            patience=self._link.patience(f"the upload of '{path.name}'", self._patience_s),
             params={"name": path.name},
             headers={"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)},
             content=lambda: _blocks(path, sha256, size_bytes, progress),

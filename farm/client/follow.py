@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from farm.client.link import Link, NoStream
+from farm.client.patience import Patience, Unanswered
 from farm.domain import JobState
 from farm.errors import FarmUnreachable
-from farm.link import Link, NoStream
-from farm.patience import Patience, Unanswered
 from farm.schemas import EventsTold, EventTold, JobTold, QueuePlace
 
 OVER = frozenset({JobState.DONE, JobState.CANCELLED, JobState.REFUSED})

@@ -10,7 +10,7 @@ import pytest
 
 from farm import errors
 from farm.client import Client
-from farm.patience import Time
+from farm.client.patience import Time
 from farm.schemas import EventTold, QueuePlace
 from tests.farm.standin import JOB, TOKEN, Hurried, Reply, StandIn, ended, event, job, problem, sse, standing_in, stream
 

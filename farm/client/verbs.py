@@ -16,13 +16,17 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from farm.client.follow import GRACE_S, Follower, Looks
+from farm.client.link import Answer, Link
+from farm.client.patience import Time
+from farm.client.upload import Progress, Uploader
 from farm.domain import JobState, Outcome
 from farm.errors import Conflict, InputError, NotFound
-from farm.follow import GRACE_S, Follower, Looks
-from farm.link import Answer, Link
-from farm.patience import Time
 from farm.schemas import (
     ArtifactTold,
+    BaselineAsked,
+    BaselinesTold,
+    BaselineTold,
     BoardAsked,
     BoardsTold,
     BoardTold,
@@ -44,7 +48,6 @@ from farm.schemas import (
     WorkersTold,
 )
 from farm.sources import sources
-from farm.upload import Progress, Uploader
 
 M = TypeVar("M")
 
@@ -127,14 +130,12 @@ class Client:
 
     def submit(self, asked: JobAsked, *, idempotency_key: str | None = None) -> JobTold:
         """The Job that measures what is asked. The same key again gives the same Job. Raises NoBoardFits, KeyReused."""
-        key = idempotency_key or str(uuid.uuid4())
-        if not re.fullmatch(r"[!-~]{1,200}", key):
-            raise InputError(f"The idempotency key {key!r} is not 1 to 200 letters without spaces. Give another one.")
+        key = checked_key(idempotency_key or str(uuid.uuid4()))
         return self._tell("POST", "/jobs", JobTold, json=_asked(asked), headers={"Idempotency-Key": key})
 
     def job(self, job_id: str) -> JobTold:
         """The Job of that id, or of the only one that begins so."""
-        return self._tell("GET", f"/jobs/{_part(job_id)}", JobTold)
+        return self._tell("GET", f"/jobs/{_id(job_id, 'job')}", JobTold)
 
     def jobs(
         self,
@@ -152,7 +153,7 @@ class Client:
     def cancel(self, job_id: str) -> JobTold:
         """Ask for a Job's end. Raises Conflict where it has ended otherwise."""
         try:
-            return self._tell("POST", f"/jobs/{_part(job_id)}/cancel", JobTold)
+            return self._tell("POST", f"/jobs/{_id(job_id, 'job')}/cancel", JobTold)
         except Conflict:
             found = self.job(job_id)
             if found.state is JobState.CANCELLED:  # by a try whose answer was lost
@@ -162,11 +163,11 @@ class Client:
     def retry(self, job_id: str) -> JobTold:
         """A new Job that asks the same as an ended one."""
         headers = {"Idempotency-Key": str(uuid.uuid4())}
-        return self._tell("POST", f"/jobs/{_part(job_id)}/retry", JobTold, headers=headers)
+        return self._tell("POST", f"/jobs/{_id(job_id, 'job')}/retry", JobTold, headers=headers)
 
     def events_so_far(self, job_id: str) -> list[EventTold]:
         """What happened to a Job so far."""
-        return self._tell("GET", f"/jobs/{_part(job_id)}/events", EventsTold).events
+        return self._tell("GET", f"/jobs/{_id(job_id, 'job')}/events", EventsTold).events
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[EventTold]:
         """What happens to a Job, each event once, until it is over; the first one's id is larger than `after`.
@@ -174,7 +175,7 @@ class Client:
         Lost connections and restarts of the farm are waited out, however long they take. Where a proxy lets no stream
         through, the farm is asked every two seconds.
         """
-        yield from Follower(self._link, _part(job_id)).events(after, lambda: None)
+        yield from Follower(self._link, _id(job_id, "job")).events(after, lambda: None)
 
     def wait(
         self,
@@ -189,7 +190,7 @@ class Client:
         `watch` is called with each event, `queued` now and then with the Job's place in the queue.
         """
         until = None if limit_s is None else self._link.time.clock() + limit_s
-        job = Follower(self._link, _part(job_id), until=until).job()
+        job = Follower(self._link, _id(job_id, "job"), until=until).job()
         follower = Follower(self._link, job.id, until=until)
         looks = Looks(follower, job, queued)
         for event in follower.events(0, looks.heard):
@@ -202,7 +203,7 @@ class Client:
 
     def run(self, run_id: str) -> dict[str, Any]:
         """What a Run measured: the object of `farm show --json`."""
-        return self._tell("GET", f"/runs/{_part(run_id)}", dict[str, Any])
+        return self._tell("GET", f"/runs/{_id(run_id, 'run')}", dict[str, Any])
 
     def runs(
         self,
@@ -216,6 +217,22 @@ class Client:
         """One page of Runs, the newest first."""
         asked = {"model": model, "board": board, "project": project, "limit": limit, "cursor": cursor}
         return self._tell("GET", "/runs", RunsTold, params=asked)
+
+    def baselines(self, *, model: str | None = None, project: str | None = None) -> list[BaselineTold]:
+        """Every Baseline that is set."""
+        return self._tell("GET", "/baselines", BaselinesTold, params={"model": model, "project": project}).baselines
+
+    def baseline_history(self, model: str, name: str = "default") -> list[BaselineTold]:
+        """All that a Baseline has been, the newest first."""
+        return self._tell("GET", f"/baselines/{_part(model)}/{_part(name)}/history", BaselinesTold).baselines
+
+    def set_baseline(self, asked: BaselineAsked) -> BaselineTold:
+        """Set a Baseline, or change what it follows. For engineers."""
+        return self._tell("POST", "/baselines", BaselineTold, json=_asked(asked), is_repeatable=False)
+
+    def remove_baseline(self, model: str, name: str = "default", *, on: str | None = None) -> None:
+        """Remove a Baseline; its history stays. For engineers."""
+        self._call("DELETE", f"/baselines/{_part(model)}/{_part(name)}", params={"on": on}, is_repeatable=False)
 
     def boards(self) -> list[BoardTold]:
         """Every Board, as the farm sees it now."""
@@ -278,6 +295,20 @@ class Client:
     def _call(self, method: str, path: str, **more: Any) -> Answer:
         patience = self._link.patience(f"{method} {path}", self._patience_s)
         return self._link.call(method, path, patience=patience, **more)
+
+
+def checked_key(key: str) -> str:
+    """An idempotency key as it can be sent. Raises InputError."""
+    if not re.fullmatch(r"[!-~]{1,200}", key):
+        raise InputError(f"The idempotency key {key!r} is not 1 to 200 letters without spaces. Give another one.")
+    return key
+
+
+def _id(text: str, noun: str) -> str:
+    """The id of a Job or a Run, or its start. Raises NotFound for what can be none."""
+    if not re.fullmatch(r"[0-9A-Fa-f-]{1,36}", text):
+        raise NotFound(f"'{text}' is no id of a {noun}: it has digits, a to f and dashes. `farm {noun}s` lists them.")
+    return text
 
 
 def _part(text: str) -> str:
