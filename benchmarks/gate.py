@@ -7,7 +7,7 @@
 4. The smallest margin that 80 pairs resolve.
 
 The simulated board: a 10 ms model, 1 % between processes, 3 % and 2 % of stragglers within, 1 % between days, 2.6
-board-seconds a pair. Seeds are fixed. Whether the figures of statistics.md are met is said in the last column, and by
+board-seconds a pair. Seeds are fixed. Whether what was specified is met is said in the last column, and by
 the exit status. The real thing, with processes and a virtual board, is not here.
 """
 
@@ -158,7 +158,7 @@ RIVALS: tuple[tuple[str, Decide, float], ...] = (
     ("z > 5 on 30 nights", z_score, BLOCK_S),
 )
 
-# What statistics.md reached, with two standard errors of 2,000 gates, and a warm-up pair that it may not have counted:
+# What was specified, with two standard errors of 2,000 gates, and the warm-up pair on top of the means:
 # FAIL % at most at 0, at least at 1, 2, 5 %; mean board-seconds at most at 0, 1, 2, 5 %. None: not promised.
 PROMISED: dict[float, tuple[tuple[float, float | None, float, float], tuple[float | None, ...]]] = {
     0.02: ((0.5, None, 97.0, 99.9), (26.0, None, 37.0, 25.0)),

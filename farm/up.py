@@ -51,7 +51,7 @@ def up(store: Store, settings: Settings, inventory: tuple[Board, ...], *, virtua
             say(f"The farm is up at {address}   (API {address}/api/v1)")
             names = [board.name for board in (*inventory, *started)]
             say(f"boards: {', '.join(names)}; database {settings.shown()['database_url']}; {_told(url, settings)}")
-            say(f"Sign in:  farm login {address} --token-stdin < {token}")
+            say(f"Sign in:  farm login {address} --token-stdin < {token}   (or, as this user: farm login --local)")
             say("Then:     farm submit MODEL --on SELECTOR --wait        Ctrl-C ends the farm; what was queued stays.")
 
         services.serve_api(store, settings, dispatcher.kick, started=ready)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from farm import errors
 from farm.schemas import Problem
@@ -76,12 +77,12 @@ _OF_HTTP: dict[int, type[errors.FarmError]] = {
 }
 
 
-def answer(error: Exception) -> JSONResponse:
-    """The response that tells of an error."""
+def answer(error: Exception, path: str = "") -> JSONResponse:
+    """The response that tells of an error; `path` is what was asked for."""
     if isinstance(error, RequestValidationError):
         return _problem(422, errors.InputError, _mistakes(error))
     if isinstance(error, HTTPException):
-        return _of_http(error)
+        return _of_http(error, path)
     status = _nearest(STATUSES, error)
     if isinstance(error, _TOLD):
         return _problem(status, type(error), str(error), missing=getattr(error, "missing", ()))
@@ -96,9 +97,9 @@ def answer(error: Exception) -> JSONResponse:
     return _problem(500, errors.FarmBug, text)
 
 
-async def answered(_request: object, error: Exception) -> JSONResponse:
+async def answered(request: Request, error: Exception) -> JSONResponse:
     """The same, as FastAPI calls it."""
-    return answer(error)
+    return answer(error, request.url.path)
 
 
 def _problem(
@@ -129,10 +130,10 @@ def _nearest(table: Mapping[type[BaseException], int], error: Exception) -> int:
     return next(table[kind] for kind in type(error).__mro__ if kind in table)
 
 
-def _of_http(error: HTTPException) -> JSONResponse:
+def _of_http(error: HTTPException, path: str) -> JSONResponse:
     """What the web framework found by itself."""
     seen = {
-        404: "Nothing is here: no such path. /api/v1/openapi.json lists every one.",
+        404: f"Nothing is here: there is no path {path[:100]!r}. /api/v1/openapi.json lists every one.",
         405: "This path is not for that method. /api/v1/openapi.json lists what it is for.",
         400: "The request's body cannot be read: it is no JSON, or is nested too deeply. Send JSON in UTF-8.",
     }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from farm.cli import output, progress, verdict, waiting
+from farm.cli import gate, output, progress, verdict, waiting
 from farm.cli.jobs import told
 from farm.cli.session import session
 from farm.cli.submit import Junit, Markdown, Reports, WaitLimit
@@ -145,6 +145,9 @@ def _print(job: JobTold) -> None:
             (output.short(run.id), run.board, run.outcome or "under way", _reasons(run.reasons)) for run in job.runs
         ]
         output.table(("run", "board", "outcome", ""), rows)
+    if job.gate is not None:
+        output.result("")
+        gate.show(job.gate)
 
 
 def _reasons(reasons: Sequence[ReasonTold]) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from farm.cli import output, progress
 from farm.cli.session import session
+from farm.cli.verdict import HOLDS
 from farm.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,5 +80,6 @@ def told(job: JobTold) -> str:
     if job.queue is not None:
         return progress.queued(job.queue).removeprefix("in the queue ")
     if job.state in OVER:
-        return f"{word(job)}" + "".join(f" ({reason.code})" for reason in job.reasons[:1])
+        codes = [reason.code for reason in job.reasons if reason.code != HOLDS]
+        return word(job) + "".join(f" ({code})" for code in codes[:1])
     return "is asked to end" if job.cancel_at else ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from farm.store import queue
 from tests.faults import witness
 from tests.faults.farmhouse import Farmhouse, farm_template, house
 
@@ -26,17 +28,18 @@ def line(what: str, pid: int, t: int, *, token: int = 1) -> dict[str, Any]:
 def test_a_job_that_has_not_ended_or_has_left_its_end_is_seen(house: Farmhouse) -> None:
     job = house.submit()
     assert any(f"job {job} is queued and has ended 0 times" in text for text in witness.problems(house.conninfo, []))
+    queue.cancel(house.store, job, by="tests", now=datetime.now(UTC))
+    assert witness.problems(house.conninfo, []) == []
     house.sql("UPDATE job SET state = 'done' WHERE id = %s", job)
-    house.sql("UPDATE job SET state = 'cancelled' WHERE id = %s", job)
     found = witness.problems(house.conninfo, [])
-    assert f"job {job} left done for cancelled" in found
-    assert f"job {job} is cancelled and has ended 2 times" in found
+    assert f"job {job} left cancelled for done" in found
+    assert f"job {job} is done and has ended 2 times" in found
 
 
 def test_a_board_that_is_leased_twice_is_seen_even_where_it_lasts_a_moment(house: Farmhouse) -> None:
     house.add_board("pi-1")
     for row in house.sql(
-        "SELECT indexname AS name FROM pg_indexes WHERE tablename = 'lease' AND indexdef LIKE '%WHERE%'"
+        "SELECT indexname AS name FROM pg_indexes WHERE tablename = 'lease' AND indexdef LIKE '%%WHERE%%'"
     ):
         house.sql(f"DROP INDEX {row['name']}")
     for query, token in ((LEASE, 1), (LEASE, 2), (RELEASE, 1), (RELEASE, 2)):

@@ -67,7 +67,7 @@ def test_a_submitted_job_says_all_and_wakes_the_dispatcher(each_api: Live) -> No
         "priority": "normal", "state": "queued", "submitted_at": "2026-03-01T12:00:00Z", "submitted_by": "vision-ci",
         "commit": "0a1b2c3", "branch": "main", "repository": "acme/vision", "cancel_at": None, "ended_at": None,
         "outcome": None, "verdict": None,
-        "reasons": [], "runs": [], "retry_of": None, "virtual": False,
+        "reasons": [], "runs": [], "retry_of": None, "gate": None, "virtual": False,
         "queue": {
             "position": 1, "expected_wait_s": 0.0,
             "waits_for": "the next round of the dispatcher, and a worker with a free slot",

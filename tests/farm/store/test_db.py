@@ -13,7 +13,7 @@ from sqlalchemy import insert, make_url, select, text
 from farm.errors import FarmBug, InputError, StoreError
 from farm.store import db
 from farm.store.db import Store, open_store
-from farm.store.tables import BoardRow, ProjectRow
+from farm.store.tables import REVISION, BoardRow, ProjectRow
 
 
 @pytest.mark.parametrize("url", ["", "not a url", "mysql://root:hunter2@host/farm", "sqlite://", "sqlite:///:memory:"])
@@ -56,14 +56,14 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_store(tmp_path: Path) -
 
 
 def test_a_database_without_tables_says_what_to_run(empty_database_url: str, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"has no tables of the farm, which needs version 0002. Run `farm db upgrade`"):
+    with pytest.raises(StoreError, match=rf"which needs version {REVISION}. Run `farm db upgrade`"):
         open_store(empty_database_url, tmp_path, upgrade=False)
 
 
 def test_an_older_database_says_what_to_run(store: Store, database_url: str, tmp_path: Path) -> None:
     with store.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
-    with pytest.raises(StoreError, match=r"is at version 0000, this farm needs 0002. Run `farm db upgrade`"):
+    with pytest.raises(StoreError, match=rf"is at version 0000, this farm needs {REVISION}. Run `farm db upgrade`"):
         open_store(database_url, tmp_path, upgrade=False)
 
 
@@ -71,7 +71,7 @@ def test_an_older_database_says_what_to_run(store: Store, database_url: str, tmp
 def test_a_newer_database_is_never_touched(store: Store, database_url: str, tmp_path: Path, upgrade: bool) -> None:
     with store.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0099'"))
-    with pytest.raises(StoreError, match="is at version 0099, this farm needs 0002: a newer farm made it"):
+    with pytest.raises(StoreError, match=f"is at version 0099, this farm needs {REVISION}: a newer farm made it"):
         open_store(database_url, tmp_path, upgrade=upgrade)
 
 
