@@ -21,6 +21,7 @@ from farm.store.db import Store, insert_new
 from farm.store.tables import (
     ArmRow,
     BaselineRow,
+    EvidenceRow,
     JobRow,
     ModelRow,
     PlanRow,
@@ -74,10 +75,12 @@ def last_passing(store: Store, job: Job, *, branches: tuple[str | None, ...]) ->
 
 
 def board_of(store: Store, job_id: str) -> str | None:
-    """The Board on which a Job was measured last."""
-    query = select(RunRow.board).where(RunRow.job_id == job_id, RunRow.outcome.in_(MEASURED)).order_by(RunRow.id.desc())
+    """The Board on which a Job was measured last; of the Evidence, where an earlier Job's was its answer."""
+    measured = select(RunRow.board).where(RunRow.job_id == job_id, RunRow.outcome.in_(MEASURED))
+    answered = select(EvidenceRow.board).join(JobRow, JobRow.evidence_id == EvidenceRow.id).where(JobRow.id == job_id)
     with store.read() as session:
-        return session.scalars(query.limit(1)).one_or_none()
+        found = session.scalars(measured.order_by(RunRow.id.desc()).limit(1)).one_or_none()
+        return found or session.scalars(answered).one_or_none()
 
 
 def job_of_run(store: Store, project: str, run_id: str) -> tuple[Job, Run]:

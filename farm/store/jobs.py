@@ -26,7 +26,7 @@ from farm.domain import (
     plan_hash,
 )
 from farm.errors import InputError, KeyReused, NotFound
-from farm.store import artifacts, events
+from farm.store import artifacts, audit, events
 from farm.store.db import Store, insert_new
 from farm.store.tables import (
     ArmRow,
@@ -125,6 +125,9 @@ def save_job(store: Store, job: Job, *, idempotency_key: str | None = None, requ
         row = session.get_one(JobRow, job.id)
         if not events.any_of(session, job.id):
             events.add(session, job.id, kind="submitted", at=job.submitted_at, data={"by": job.submitted_by})
+            if job.gate is not None and job.gate.is_fresh:  # measuring until it is green would void the error rates
+                actor, at = job.submitted_by or job.project, job.submitted_at
+                audit.add(session, actor=actor, action="job.fresh", subject=job.id, project=job.project, at=at)
         return from_row(session, row)
 
 

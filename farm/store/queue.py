@@ -35,7 +35,7 @@ from farm.domain import (
 from farm.errors import BoardBusy, Conflict, FarmBug
 from farm.store import audit, baselines, boards, events, jobs, leases, notices, results
 from farm.store.db import Store
-from farm.store.tables import BoardRow, JobRow, LeaseRow, ModelRow, ProjectRow, RunRow, SummaryRow
+from farm.store.tables import BoardRow, EvidenceRow, JobRow, LeaseRow, ModelRow, ProjectRow, RunRow, SummaryRow
 
 TERMINAL = (JobState.DONE, JobState.CANCELLED, JobState.REFUSED)
 PATIENCE_S = 600.0  # for the Board that holds a baseline
@@ -447,7 +447,7 @@ def _end(
     project = session.scalars(select(ProjectRow.name).where(ProjectRow.id == job.project_id)).one()
     model = session.scalars(select(ModelRow.name).where(ModelRow.id == job.model_id)).one()
     word = verdict or outcome
-    board = session.scalar(select(RunRow.board).where(RunRow.id == run_id)) if run_id else None
+    board = _measured_on(session, job, run_id)
     title = f"{word}: {model} on {board}" if board else f"{word}: {model}"
     text = " ".join([f"Job {job.id} is {state}: {word}.", *(reason.text for reason in reasons)])
     if verdict is Verdict.PASS:
@@ -455,6 +455,14 @@ def _end(
     about = {"job": job.id, "run": run_id, "board": board, "model": model, "commit": job.commit, "branch": job.branch}
     measured = {"repository": job.repository, "metrics": _metrics(session, run_id)}
     notices.add(session, Notice(new_id(), "job.done", project, title, text, now, {**about, **data, **measured}))
+
+
+def _measured_on(session: Session, job: JobRow, run_id: str | None) -> str | None:
+    """The Board of the Run that ends a Job; of the Evidence, where an earlier Job's is its answer."""
+    if run_id is not None:
+        return session.scalar(select(RunRow.board).where(RunRow.id == run_id))
+    is_answered = job.verdict is not None and job.evidence_id is not None
+    return session.get_one(EvidenceRow, job.evidence_id).board if is_answered else None
 
 
 def _metrics(session: Session, run_id: str | None) -> list[dict[str, Any]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+from farm_agent import wire
 
 from farm import domain, gate, gatefile, pairs
 from farm.domain import Arm, Artifact, Baseline, File, Job, JobGate, Outcome, Run, Verdict, plan_hash
@@ -13,9 +16,10 @@ from farm.store.db import Store
 from farm.store.evidence import Stored
 from tests.farm.gates import P50, play
 from tests.farm.store.moves import after, begun, ended, queued
-from tests.farm.store.nouns import ARTIFACT, NOW, PLAN, a_job
+from tests.farm.store.nouns import NOW, PLAN, a_job
 
 GATE = "version: 1\nmetrics: {p50_latency_ns: {max_change: 3 %}}\n"
+FOUR = wire.replace(PLAN, options={"threads": 4})  # another Plan
 OLD = Artifact("e5" * 32, "old.fake", "old.fake", (File("old.fake", "e5" * 32, 2),))
 NEW = Artifact("f6" * 32, "new.fake", "new.fake", (File("new.fake", "f6" * 32, 2),))
 
@@ -46,7 +50,7 @@ def evidence_of(job: Job, board: str = "orin-3", *, slower: float | None = None,
 def a_pair(index: int) -> tuple[int, dict[str, Any]]:
     """A pair as it is stored."""
     taken = tuple(pairs.Taken(letter, "ok", {P50: 1e6}, {}) for letter in "ba")
-    return index, pairs.Pair(index, taken, 2.0).as_json()
+    return index, json.loads(json.dumps(pairs.Pair(index, taken, 2.0).as_json()))
 
 
 def decided(store: Store, job: Job, *, slower: float = 0.0, now: datetime = NOW) -> Run:
@@ -87,6 +91,3 @@ def a_baseline(**changes: Any) -> Baseline:
         set_at=NOW,
     )
     return replace(asked, **changes)
-
-
-__all__ = ["ARTIFACT", "GATE", "NEW", "OLD", "a_baseline", "a_pair", "decided", "evidence_of", "gated", "passed"]

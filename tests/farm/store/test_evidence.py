@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from farm_agent import wire
 
 from farm.domain import Arm, JobState, Outcome, Reason, Run, Verdict
 from farm.errors import FarmBug, FarmError, LeaseLost
-from farm.store import evidence, jobs, leases, queue
+from farm.store import baselines, evidence, jobs, leases, queue
 from farm.store.db import Store
-from tests.farm.judged import GATE, NEW, OLD, a_baseline, a_pair, decided, evidence_of, gated
+from tests.farm.judged import FOUR, GATE, NEW, OLD, a_baseline, a_pair, decided, evidence_of, gated
 from tests.farm.store.moves import after, begun, ended, good_board, kinds, queued, state
 from tests.farm.store.nouns import NOW, PLAN, a_job
 
@@ -104,18 +105,15 @@ def test_a_retry_goes_on_with_the_newest_of_its_board(store: Store) -> None:
     assert evidence.newest(store, "0" * 64) is None
 
 
-OTHER_OPTIONS = replace(PLAN, options={"threads": 4})
-
-
 @pytest.mark.parametrize(
     ("changes", "is_same"),
     [
         ({"commit": "f00", "branch": "topic", "model": "other_name", "submitted_by": "bob"}, True),
-        ({"arms": (Arm("a", NEW, replace(PLAN, feed_seed=PLAN.feed_seed)), Arm("b", OLD, PLAN))}, True),
+        ({"arms": (Arm("a", NEW, wire.replace(PLAN, limits={"load_s": 9})), Arm("b", OLD, PLAN))}, True),
         ({"project": "audio"}, False),
         ({"arms": (Arm("a", OLD, PLAN), Arm("b", NEW, PLAN))}, False),
-        ({"arms": (Arm("a", NEW, OTHER_OPTIONS), Arm("b", OLD, PLAN))}, False),
-        ({"arms": (Arm("a", NEW, PLAN), Arm("b", OLD, OTHER_OPTIONS))}, False),
+        ({"arms": (Arm("a", NEW, FOUR), Arm("b", OLD, PLAN))}, False),
+        ({"arms": (Arm("a", NEW, PLAN), Arm("b", OLD, FOUR))}, False),
     ],
 )
 def test_evidence_belongs_to_a_project_its_arms_and_its_gate_whatever_they_are_called(
@@ -157,8 +155,6 @@ def test_a_job_whose_answer_is_known_is_over_at_once_and_only_while_it_waits(sto
 
 
 def test_a_known_pass_of_the_followed_branch_is_promoted_with_its_board(store: Store) -> None:
-    from farm.store import baselines
-
     good_board(store)
     first = jobs.save_job(store, gated(branch="topic"))
     decided(store, first)
