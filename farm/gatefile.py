@@ -90,7 +90,19 @@ def reference(text: str) -> Reference:
 def with_references(gate: Gate, against: Sequence[str]) -> Gate:
     """The Gate with these References instead of its own. Raises GateError."""
     listed = {one.name: one for one in map(reference, against)}
-    return replace(gate, references=tuple(listed.values()))
+    found = replace(gate, references=tuple(listed.values()))
+    if not any(rule.max_change is not None for rule in gate.rules):
+        names = ", ".join(rule.metric for rule in gate.rules)
+        raise GateError(
+            f"There is nothing to compare with {', '.join(listed)}: the gate has only limits, on {names}. Give a metric"
+            " a max_change, or leave --against out."
+        )
+    if rules.fewest_pairs(found) > found.pairs:
+        raise GateError(
+            f"A gate of {found.pairs} pairs cannot be judged against {len(listed)} references: no FAIL can come before"
+            f" pair {rules.fewest_pairs(found)}. Allow more `pairs`, or name fewer references."
+        )
+    return found
 
 
 class _Reading:

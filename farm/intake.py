@@ -99,6 +99,7 @@ def submit(
     gate: rules.Gate | None = None,
     main_branch: str = "main",
     is_fresh: bool = False,
+    check: Callable[[domain.Job], None] = lambda job: None,
     idempotency_key: str | None = None,
     request_hash: str | None = None,
 ) -> domain.Job:
@@ -107,6 +108,7 @@ def submit(
     A feed is stored as a blob, or is one already, and is named in the Plan as `<sha256>/<file name>`, so that it is
     part of its identity. With an idempotency key that was used before, the Job of then. With a Gate it is measured
     against that one's References; what was decided before of the same is its answer at once, unless it is to be fresh.
+    `check` sees the whole Job before it is stored, and may raise.
     """
     if feed_sha256 is not None and not plan.feed:
         plan = wire.replace(plan, feed=f"{feed_sha256}/feed.npz")
@@ -135,6 +137,7 @@ def submit(
     )
     if gate is not None:
         job = references.against(job, gate, store=store, main_branch=main_branch, is_fresh=is_fresh)
+    check(job)
     return queue_up(job, store=store, now=now, idempotency_key=idempotency_key, request_hash=request_hash)
 
 
@@ -152,9 +155,10 @@ def queue_up(
         known = evidence.newest(store, evidence.key_of(job))
         if known is not None:
             job = replace(job, affinity=known.board)
-    job = jobs.save_job(store, job, idempotency_key=idempotency_key, request_hash=request_hash)
-    if known is None or not known.is_final or known.verdict is None or known.outcome is None:
-        return job
+    kept = jobs.save_job(store, job, idempotency_key=idempotency_key, request_hash=request_hash)
+    is_ours = kept.id == job.id  # and not that of the same request at the same time
+    if not is_ours or known is None or not known.is_final or known.verdict is None or known.outcome is None:
+        return kept
     text = f"The same was decided on board '{known.board}' before; --fresh measures it anew."
     reasons = (*known.reasons, domain.Reason("decided_before", text))
     queue.answer(

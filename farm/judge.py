@@ -5,7 +5,7 @@ from __future__ import annotations
 from farm import domain
 from farm.figures import scalars
 from farm.stats import summary
-from farm.store import jobs, results
+from farm.store import results
 from farm.store.db import Store
 
 
@@ -15,11 +15,16 @@ def run(run_id: str, *, store: Store) -> list[domain.Summary]:
     Blocks that did not end (FAILED, BROKEN, CANCELLED) are left out; those of a NOISY Run are summarized all the same.
     Of a Job with a Gate it is the candidate that is summarized, without its warm-up: the first pair of the Run.
     """
-    job = jobs.get_job(store, results.get_run(store, run_id).job_id)
-    found = [block for block in results.blocks_of(store, run_id) if block.arm == job.arms[0].letter]
-    warm_up = min((block.pair for block in found), default=-1) if job.gate is not None else None
-    measured = (domain.Outcome.OK, domain.Outcome.NOISY)
-    blocks = [block for block in found if block.outcome in measured and block.pair != warm_up]
+    found = results.blocks_of(store, run_id)
+    candidate = min((block.arm for block in found), default="")  # it has the first letter
+    warm_up = min((block.pair for block in found if block.pair >= 0), default=None)  # a plain Run has no pairs
+    blocks = [
+        block
+        for block in found
+        if block.arm == candidate
+        and block.pair != warm_up
+        and block.outcome in (domain.Outcome.OK, domain.Outcome.NOISY)
+    ]
     latencies = {
         block.index: column.value
         for block in blocks

@@ -22,18 +22,15 @@ def against(job: domain.Job, gate: Gate, *, store: Store, main_branch: str, is_f
     is named and unknown: a misspelt name must not pass for one that is not there yet.
     """
     is_compared = any(rule.max_change is not None for rule in gate.rules)
-    arms, letters, absent = list(job.arms), {}, {}
-    board = job.affinity
-    for reference in gate.references if is_compared else ():
-        found = _find(reference, job, store, main_branch)
-        if isinstance(found, str):
-            absent[reference.name] = found
-            continue
-        artifact, plan, on = found
-        letter = chr(ord(job.arms[0].letter) + len(arms))
-        arms.append(domain.Arm(letter, artifact, plan))
-        letters[reference.name] = letter
-        board = board or on
+    found = {one.name: _find(one, job, store, main_branch) for one in gate.references if is_compared}
+    arms, letters = list(job.arms), {}
+    for name, one in sorted(found.items()):  # in whatever order the Gate has them: its evidence knows the letters
+        if not isinstance(one, str):
+            letters[name] = chr(ord(job.arms[0].letter) + len(arms))
+            arms.append(domain.Arm(letters[name], *one[:2]))
+    absent = {name: one for name, one in found.items() if isinstance(one, str)}
+    boards = (one[2] for one in found.values() if not isinstance(one, str) and one[2] is not None)
+    board = job.affinity or next(boards, None)
     judged = domain.JobGate(gate.as_json(), letters, absent, is_fresh)
     return replace(job, arms=tuple(arms), affinity=board, gate=judged)
 
@@ -47,7 +44,8 @@ def _find(reference: Reference, job: domain.Job, store: Store, main_branch: str)
     if reference.kind == "run":
         other, run = baselines.job_of_run(store, job.project, reference.value)
         if run.outcome not in baselines.MEASURED:
-            raise InputError(f"Run {run.id} cannot be a reference: it ended {run.outcome}. Name one that is OK.")
+            seen = "it has not ended yet" if run.outcome is None else f"it ended {run.outcome}"
+            raise InputError(f"Run {run.id} cannot be a reference: {seen}. Name one that is OK.")
         return other.arms[0].artifact, other.arms[0].plan, run.board
     if reference.kind == "baseline":
         found = baselines.find(store, job, reference.value)

@@ -268,6 +268,9 @@ class EventsTold(Told):
 BaselineName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 
 
+PlanHash = Annotated[str, Field(pattern=r"^[0-9a-f]{4,64}$")]  # or how it begins
+
+
 class BaselineAsked(Asked):
     """A baseline to set: what a job measured, or an artifact; without either, the one that is set is changed."""
 
@@ -277,8 +280,9 @@ class BaselineAsked(Asked):
     artifact: Sha256 | None = None
     on: Line | None = None  # beside an artifact, or to tell several apart
     plan: Plain | None = None  # beside an artifact
-    follows: Annotated[Line, Field(max_length=500)] | None = None  # "": follows no branch any more
-    pinned: bool | None = None
+    plan_hash: PlanHash | None = None  # to tell several apart
+    follows: Annotated[Line, Field(max_length=500)] | None = None  # None: as before; "": no branch any more
+    pinned: bool | None = None  # None: as before
     note: Note = ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from farm import domain, validity
-from farm.store import evidence, jobs, queue, results
+from farm.store import evidence, queue, results
 from farm.store.db import Store
 
 
@@ -35,10 +35,9 @@ def _ruled(
     last: domain.Run, step: validity.Done, store: Store
 ) -> tuple[domain.Verdict | None, tuple[domain.Reason, ...]]:
     """The Verdict and what it rests on: the Gate's, where the Job has one that decided; else that it was measured."""
-    job = jobs.get_job(store, last.job_id)
-    if job.gate is None or job.evidence_id is None or last.outcome in (domain.Outcome.BROKEN, domain.Outcome.CANCELLED):
+    if last.outcome in (domain.Outcome.BROKEN, domain.Outcome.CANCELLED):
         return step.verdict, last.reasons
-    decided = evidence.get(store, job.evidence_id)
-    if decided.outcome is None:  # the Run ended before the Gate could decide: a mistake in the input
+    decided = evidence.of_job(store, last.job_id)
+    if decided is None or decided.outcome is None:  # no Gate, or a mistake in the input before it could decide
         return step.verdict, last.reasons
     return decided.verdict, decided.reasons

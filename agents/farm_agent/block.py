@@ -128,7 +128,12 @@ class Story:
         os.chdir(session.work)
         os.mkdir("s")
         os.symlink(session.zip_path, "a")
-        os.symlink(os.path.join(session.home, "artifacts", block.artifact), "m")
+        bytes_of = os.path.join(session.home, "artifacts", block.artifact)
+        if len(block.files) == 1:  # by whatever name it came: two Arms are to be alike in all but their bytes
+            os.mkdir("m")
+            os.symlink(os.path.join(bytes_of, block.entry), os.path.join("m", _as_loaded(block).entry))
+        else:
+            os.symlink(bytes_of, "m")
         if block.feed_file:
             os.symlink(os.path.join(session.home, "artifacts", block.feed_file), "f.npz")
 
@@ -168,7 +173,7 @@ class Story:
         except ProcessLookupError:
             pass  # it has ended already; its exit will tell
         job = {
-            "block": wire.as_dict(self._block),
+            "block": wire.as_dict(_as_loaded(self._block)),
             "spawned_ns": self._spawned_ns,
             "cpus": self._cpus["subject"],
             "limits": wire.as_dict(self._limits),
@@ -202,8 +207,8 @@ class Story:
         """End the subject and decide what became of it. Raises BlockEnd unless it gave a result."""
         assert self._subject is not None
         assert self._cgroup is not None
+        strays = kill_marked(self._name, self._cgroup.pids())  # first: of a killed group none may be left to count
         self._subject.kill()
-        strays = kill_marked(self._name, self._cgroup.pids())
         status = self._subject.end()
         self.facts["exit"] = {"status": status, "ended_ns": time.monotonic_ns(), "spawned_ns": self._spawned_ns}
         others = [pid for pid in strays if pid != self._subject.pid]
@@ -265,6 +270,14 @@ class Story:
 
     def _note(self, text: str) -> None:
         self._loop.emit("note", block=self._block.index, text=text)
+
+
+def _as_loaded(block: wire.Block) -> wire.Block:
+    """The Block as the subject sees it: a single file has a name that depends on nothing but its suffix."""
+    if len(block.files) != 1:
+        return block
+    entry = "e" + os.path.splitext(block.entry)[1]
+    return wire.replace(block, entry=entry, files={entry: block.files[block.entry]})
 
 
 def short_child(loop: Loop, session: Session, words: List[str], line: str, limit_s: float, marker: str) -> Any:

@@ -27,7 +27,8 @@ coordinator (the agent's real stdout): an object with `event`. The tables below 
     end       reason                                             the last line: bye, eof, ttl, superseded, signal
 
 History of VERSION: 1 the first.
-History of MEASURE_VERSION (what a number means; part of every Fingerprint): 1 the first.
+History of MEASURE_VERSION (what a number means; part of every Fingerprint): 1 the first; 2 a model of one file is loaded
+by a name of fixed length, as path lengths move a process's memory.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 VERSION = 1
-MEASURE_VERSION = 1
+MEASURE_VERSION = 2
 MAX_LINE_BYTES = 4 << 20
 COLUMN_PART_SAMPLES = 65536
 STAGES = ("interpreter", "runtime", "load", "first", "steady")

@@ -1,17 +1,21 @@
-"""What stands in paths, queries and headers, checked; and cursors, which are opaque to who gets them."""
+"""What stands in paths, queries, headers and Plans, checked; and cursors, which are opaque to who gets them."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+from farm_agent import wire
 from fastapi import Header, Path, Query
 
-from farm import schemas
-from farm.errors import InputError
+from farm import intake, schemas
+from farm.domain import Artifact
+from farm.errors import InputError, PlanError
 
+LONGEST_S = 7 * 86_400.0  # that a Job may measure
 _ID = r"^[0-9a-fA-F-]{1,36}$"
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -44,6 +48,22 @@ def before_id(given: str | None) -> str | None:
 def before_number(given: str | None) -> int | None:
     """The number in a cursor. Raises InputError."""
     return None if given is None else int(_within(given, _NUMBER))
+
+
+def plan(data: Mapping[str, Any], artifact: Artifact) -> wire.Plan:
+    """A checked Plan for an Artifact. It can name no file of the farm. Raises PlanError."""
+    if data.get("feed"):
+        raise PlanError(
+            "plan.feed is given in the plan, where no file can be named. Send the .npz, and give `feed` beside it."
+        )
+    found = intake.plan_from(data, artifact=artifact)
+    longest_s = found.duration_s + found.processes * found.warmup_s
+    if longest_s > LONGEST_S:
+        raise PlanError(
+            f"The plan measures for too long: {longest_s:.0f} s in {found.processes} processes; the limit is "
+            f"{LONGEST_S:.0f} s. Lower duration_s, warmup_s or processes."
+        )
+    return found
 
 
 def _within(given: str, shape: re.Pattern[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from farm import intake, schemas, selector
+from farm import schemas, selector
 from farm.api import asked
 from farm.api.auth import Anyone, Engineer, acts_in, sees
 from farm.api.services import Farm, Services
@@ -30,7 +30,7 @@ def list_baselines(
     return schemas.BaselinesTold(baselines=[_told(one) for one in found])
 
 
-@router.get("/baselines/{model}/{name}/history")
+@router.get("/baselines/{model:path}/{name}/history")
 def history(
     model: ModelName, name: Name, token: Anyone, farm: Farm, project: asked.ProjectName = None
 ) -> schemas.BaselinesTold:
@@ -44,25 +44,52 @@ def history(
 @router.post("/baselines", status_code=201)
 def set_baseline(body: schemas.BaselineAsked, token: Engineer, farm: Farm) -> schemas.BaselineTold:
     """Set a baseline to what a job measured, or to an artifact; or change the branch it follows, or its pin."""
-    if body.job is not None and body.artifact is not None:
-        raise InputError("A baseline is set to a job or to an artifact, not to both. Leave one of them out.")
+    _check(body)
     if body.job is not None:
-        fresh = _of_job(body, jobs.get_job(farm.store, body.job, project=sees(token)), token, farm)
+        fresh = _kept(body, _of_job(body, jobs.get_job(farm.store, body.job, project=sees(token)), token, farm), farm)
     elif body.artifact is not None:
-        fresh = _of_artifact(body, token, farm)
+        fresh = _kept(body, _of_artifact(body, token, farm), farm)
     else:
         fresh = _changed(body, token, farm)
     return _told(baselines.save(farm.store, fresh))
 
 
-@router.delete("/baselines/{model}/{name}", status_code=204)
+@router.delete("/baselines/{model:path}/{name}", status_code=204)
 def remove(
-    model: ModelName, name: Name, token: Engineer, farm: Farm, on: Annotated[schemas.Line | None, Query()] = None
+    model: ModelName,
+    name: Name,
+    token: Engineer,
+    farm: Farm,
+    on: Annotated[schemas.Line | None, Query()] = None,
+    plan_hash: Annotated[schemas.PlanHash | None, Query()] = None,
 ) -> None:
     """Remove a baseline; its history stays."""
-    gone = _the_one(model, name, on, token, farm)
+    gone = _the_one(model, name, on, plan_hash, token, farm)
     nothing = replace(gone, artifact=None, plan=None, job_id=None, board=None, commit=None)
     baselines.save(farm.store, replace(nothing, note="removed", set_by=token.name, set_at=farm.clock()))
+
+
+def _check(body: schemas.BaselineAsked) -> None:
+    """Raise InputError where parts of what is asked contradict each other."""
+    if body.job is not None and body.artifact is not None:
+        raise InputError("A baseline is set to a job or to an artifact, not to both. Leave one of them out.")
+    if body.job is not None and (body.on is not None or body.plan is not None):
+        raise InputError("A baseline of a job is of that job's selector and plan. Leave `on` and `plan` out.")
+    if body.artifact is None and body.plan is not None:
+        raise InputError("`plan` is what an artifact runs under, and none is given. Give one, or `plan_hash`.")
+    if body.plan_hash is not None and (body.job is not None or body.artifact is not None):
+        raise InputError("`plan_hash` tells baselines apart that are set already. Leave it out.")
+
+
+def _kept(body: schemas.BaselineAsked, fresh: Baseline, farm: Services) -> Baseline:
+    """The new Baseline with the branch and the pin of the one in whose place it comes, where nothing else is asked."""
+    place = (fresh.name, fresh.selector, fresh.plan_hash)
+    known = baselines.current(farm.store, fresh.project, fresh.model)
+    before = next((one for one in known if (one.name, one.selector, one.plan_hash) == place), None)
+    if before is None:
+        return fresh
+    follows = before.follows if body.follows is None else fresh.follows
+    return replace(fresh, follows=follows, is_pinned=before.is_pinned if body.pinned is None else body.pinned)
 
 
 def _of_job(body: schemas.BaselineAsked, job: Job, token: Token, farm: Services) -> Baseline:
@@ -95,7 +122,7 @@ def _of_artifact(body: schemas.BaselineAsked, token: Token, farm: Services) -> B
     project = acts_in(token, farm)
     assert body.artifact is not None
     artifact = artifacts.find_own(farm.store, project, body.artifact)
-    plan = intake.plan_from(body.plan or {}, artifact=artifact)
+    plan = asked.plan(body.plan or {}, artifact)
     return Baseline(
         project=project,
         model=body.model,
@@ -116,9 +143,9 @@ def _of_artifact(body: schemas.BaselineAsked, token: Token, farm: Services) -> B
 
 
 def _changed(body: schemas.BaselineAsked, token: Token, farm: Services) -> Baseline:
-    before = _the_one(body.model, body.name, body.on, token, farm)
     if body.follows is None and body.pinned is None:
         raise InputError("A baseline needs a job or an artifact, or `follows` or `pinned` to change. Give one.")
+    before = _the_one(body.model, body.name, body.on, body.plan_hash, token, farm)
     return replace(
         before,
         follows=before.follows if body.follows is None else body.follows or None,
@@ -129,20 +156,21 @@ def _changed(body: schemas.BaselineAsked, token: Token, farm: Services) -> Basel
     )
 
 
-def _the_one(model: str, name: str, on: str | None, token: Token, farm: Services) -> Baseline:
-    """The Baseline of that name; `on` tells which, where it is set on several Selectors."""
-    project = acts_in(token, farm) if token.project is None else token.project
+def _the_one(model: str, name: str, on: str | None, plan: str | None, token: Token, farm: Services) -> Baseline:
+    """The Baseline of that name; `on` and how its Plan's hash begins tell which, where it is set several times."""
     wanted = None if on is None else selector.text(selector.parse(on))
     found = [
         one
-        for one in baselines.current(farm.store, project, model)
-        if one.name == name and (wanted is None or one.selector == wanted)
+        for one in baselines.current(farm.store, sees(token), model)
+        if one.name == name and (wanted is None or one.selector == wanted) and one.plan_hash.startswith(plan or "")
     ]
     if not found:
         raise NotFound(f"Baseline '{name}' of model '{model}' is not set. `farm baselines list` shows what is.")
     if len(found) > 1:
-        where = "; ".join(f"on '{one.selector}' with plan {one.plan_hash[:8]}" for one in found)
-        raise InputError(f"Baseline '{name}' of model '{model}' is set {len(found)} times: {where}. Say which: on.")
+        where = "; ".join(f"in {one.project} on '{one.selector}' with plan {one.plan_hash[:8]}" for one in found)
+        raise InputError(
+            f"Baseline '{name}' of model '{model}' is set {len(found)} times: {where}. Say which: on, plan_hash."
+        )
     return found[0]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Any
 
 from farm_agent import wire
@@ -18,22 +18,21 @@ from farm.domain import (
     Artifact,
     BoardStatus,
     Job,
+    JobGate,
     JobState,
     Reason,
     Role,
     Run,
-    Selector,
     TimeLimits,
     digest,
     new_id,
     plan_form,
 )
-from farm.errors import Conflict, Forbidden, InputError, NoBoardFits, PlanError
+from farm.errors import Conflict, Forbidden, InputError, NoBoardFits
 from farm.store import artifacts, boards, jobs, queue, results
 
 router = APIRouter(tags=["jobs"])
 
-LONGEST_S = 7 * 86_400.0  # that a Job may measure
 _REPLAYED: dict[int | str, dict[str, Any]] = {
     200: {"model": schemas.JobTold, "description": "The same request came before: the Job that it made"}
 }
@@ -61,7 +60,6 @@ def submit(
     gate = judged.asked(body)
     wanted = selector.parse(body.on)
     statuses = boards.statuses(farm.store)
-    _check_boards(statuses, wanted, plan.runtime)
     job = intake.submit(
         store=farm.store,
         artifact=artifact,
@@ -80,6 +78,7 @@ def submit(
         gate=gate,
         main_branch=farm.settings.main_branch,
         is_fresh=body.fresh,
+        check=lambda job: _check_boards(job, statuses),
         idempotency_key=idempotency_key,
         request_hash=request_hash,
     )
@@ -141,8 +140,7 @@ def retry(
     if old.state not in queue.TERMINAL:
         raise Conflict(f"Job {old.id} cannot be tried again: it is {old.state}. Cancel it first, or wait for its end.")
     statuses = boards.statuses(farm.store)
-    for arm in old.arms:
-        _check_boards(statuses, old.selector, arm.plan.runtime)
+    _check_boards(old, statuses)
     fresh = Job(
         id=new_id(),
         project=old.project,
@@ -158,13 +156,20 @@ def retry(
         limits=old.limits,
         affinity=old.affinity,
         retry_of=old.id,
-        gate=old.gate,
+        gate=_gate_again(old),
     )
     job = intake.queue_up(
         fresh, store=farm.store, now=farm.clock(), idempotency_key=idempotency_key, request_hash=request_hash
     )
     farm.kick()
     return _told_of(job, farm, statuses)
+
+
+def _gate_again(old: Job) -> JobGate | None:
+    """The Gate of a Job that is tried again: what it has measured anew is not begun anew a second time."""
+    if old.gate is None or old.evidence_id is None:
+        return old.gate
+    return replace(old.gate, is_fresh=False)
 
 
 def _before(
@@ -179,27 +184,18 @@ def _before(
 
 
 def _plan(body: schemas.JobAsked, artifact: Artifact, project: str, farm: Services) -> wire.Plan:
-    """The checked Plan. It can name no file: a feed is an Artifact of the same Project, by its hash."""
-    if body.plan.get("feed"):
-        raise PlanError(
-            "plan.feed is given in the plan, where no file can be named. Send the .npz, and give `feed` beside it."
-        )
-    plan = intake.plan_from(body.plan, artifact=artifact)
+    """The checked Plan; a feed is an Artifact of the same Project, by its hash."""
+    plan = asked.plan(body.plan, artifact)
     if body.feed is not None:
         feed = artifacts.find_own(farm.store, project, body.feed)
         if feed.is_folder or not feed.entry.endswith(".npz"):
             raise InputError(f"The feed {feed.sha256} is '{feed.name}', which is no .npz file. Send one.")
-    longest_s = plan.duration_s + plan.processes * plan.warmup_s
-    if longest_s > LONGEST_S:
-        raise PlanError(
-            f"The plan measures for too long: {longest_s:.0f} s in {plan.processes} processes; the limit is "
-            f"{LONGEST_S:.0f} s. Lower duration_s, warmup_s or processes."
-        )
     return plan
 
 
-def _check_boards(statuses: Sequence[BoardStatus], wanted: Selector, runtime: str) -> None:
-    why = selector.missing(wanted, statuses, [runtime])
+def _check_boards(job: Job, statuses: Sequence[BoardStatus]) -> None:
+    """Raise NoBoardFits where no one board has what all its Arms need."""
+    why = selector.missing(job.selector, statuses, sorted({arm.plan.runtime for arm in job.arms}))
     if why is not None:
         raise NoBoardFits(why)
 

@@ -19,10 +19,13 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="the name under whic
 OneModel = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="of this model alone")]
 Name = Annotated[str, typer.Option("--name", help="which baseline of the model", metavar="NAME")]
 On = Annotated[str | None, typer.Option("--on", help="which boards, where it is set for several", metavar="SELECTOR")]
+PlanHash = Annotated[
+    str | None, typer.Option("--plan-hash", help="of which plan, where it is set for several", metavar="HASH")
+]
 Note = Annotated[str, typer.Option("--note", help="why, for the history", metavar="TEXT")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
-COLUMNS = ("model", "name", "on", "artifact", "commit", "board", "follows", "set by", "when")
+COLUMNS = ("model", "name", "on", "plan", "artifact", "commit", "board", "follows", "set by", "when")
 
 
 @app.command("list")
@@ -47,6 +50,7 @@ def set_baseline(
     job: Annotated[str | None, typer.Option("--job", help="to what this job measured", metavar="JOB")] = None,
     artifact: Annotated[str | None, typer.Option("--artifact", help="to this artifact", metavar="SHA256")] = None,
     on: On = None,
+    plan_hash: PlanHash = None,
     follow: Annotated[
         str | None, typer.Option("--follow", help="and then to each job of this branch that passes", metavar="BRANCH")
     ] = None,
@@ -57,27 +61,45 @@ def set_baseline(
     """Set a baseline to what a job measured, or to an artifact; or say which branch the one that is set follows."""
     if job is None and artifact is None and follow is None:
         raise InputError("A baseline needs something to be. Give --job JOB or --artifact SHA256, or --follow BRANCH.")
-    asked: dict[str, Any] = {"name": name, "job": job, "artifact": artifact, "on": on, "follows": follow, "note": note}
-    _set(context, model, {**asked, "pinned": True if pin else None}, as_json=as_json)
+    asked: dict[str, Any] = {"job": job, "artifact": artifact, "follows": follow, "pinned": True if pin else None}
+    _set(context, model, {**asked, "name": name, "on": on, "plan_hash": plan_hash, "note": note}, as_json=as_json)
 
 
 @app.command("pin")
-def pin(context: typer.Context, model: Model, name: Name = "default", on: On = None, note: Note = "") -> None:
+def pin(
+    context: typer.Context,
+    model: Model,
+    name: Name = "default",
+    on: On = None,
+    plan_hash: PlanHash = None,
+    note: Note = "",
+) -> None:
     """Let a baseline follow no branch until it is unpinned."""
-    _set(context, model, {"name": name, "on": on, "pinned": True, "note": note}, as_json=False)
+    which = {"name": name, "on": on, "plan_hash": plan_hash}
+    _set(context, model, {**which, "pinned": True, "note": note}, as_json=False)
 
 
 @app.command("unpin")
-def unpin(context: typer.Context, model: Model, name: Name = "default", on: On = None, note: Note = "") -> None:
+def unpin(
+    context: typer.Context,
+    model: Model,
+    name: Name = "default",
+    on: On = None,
+    plan_hash: PlanHash = None,
+    note: Note = "",
+) -> None:
     """Let a baseline follow its branch again."""
-    _set(context, model, {"name": name, "on": on, "pinned": False, "note": note}, as_json=False)
+    which = {"name": name, "on": on, "plan_hash": plan_hash}
+    _set(context, model, {**which, "pinned": False, "note": note}, as_json=False)
 
 
 @app.command("remove")
-def remove(context: typer.Context, model: Model, name: Name = "default", on: On = None) -> None:
+def remove(
+    context: typer.Context, model: Model, name: Name = "default", on: On = None, plan_hash: PlanHash = None
+) -> None:
     """Remove a baseline; its history stays."""
     with session(context).client() as farm:
-        farm.remove_baseline(model, name, on=on)
+        farm.remove_baseline(model, name, on=on, plan_hash=plan_hash)
     output.say(f"Baseline '{name}' of {model} is removed.")
 
 
@@ -108,4 +130,5 @@ def _row(one: BaselineTold) -> tuple[str, ...]:
     artifact = "removed" if one.artifact is None else f"{one.artifact_name} {one.artifact[:8]}"
     when = f"{one.set_at:%Y-%m-%d %H:%M}"
     commit = (one.commit or "–")[:12]
-    return one.model, one.name, one.on or "any", artifact, commit, one.board or "–", follows, one.set_by, when
+    on, plan = one.on or "any", one.plan_hash[:8]
+    return one.model, one.name, on, plan, artifact, commit, one.board or "–", follows, one.set_by, when

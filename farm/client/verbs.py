@@ -230,9 +230,12 @@ class Client:
         """Set a Baseline, or change what it follows. For engineers."""
         return self._tell("POST", "/baselines", BaselineTold, json=_asked(asked), is_repeatable=False)
 
-    def remove_baseline(self, model: str, name: str = "default", *, on: str | None = None) -> None:
+    def remove_baseline(
+        self, model: str, name: str = "default", *, on: str | None = None, plan_hash: str | None = None
+    ) -> None:
         """Remove a Baseline; its history stays. For engineers."""
-        self._call("DELETE", f"/baselines/{_part(model)}/{_part(name)}", params={"on": on}, is_repeatable=False)
+        path = f"/baselines/{_part(model)}/{_part(name)}"
+        self._call("DELETE", path, params={"on": on, "plan_hash": plan_hash}, is_repeatable=False)
 
     def boards(self) -> list[BoardTold]:
         """Every Board, as the farm sees it now."""

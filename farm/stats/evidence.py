@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 Array = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ FLOOR = 0.001  # no sigma below 0.1 %
 CEILING = 1.0  # nor above: a spread this wide tells nothing
 FARTHEST = 20.0  # a ratio of e^20, and of a figure that became 0, are this far apart
 
-_SCORES: Array = np.abs(stats.norm.ppf((np.arange(PRIOR_POINTS) + 0.5) / PRIOR_POINTS))
+_SCORES: Array = np.abs(special.ndtri((np.arange(PRIOR_POINTS) + 0.5) / PRIOR_POINTS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from farm.stats import Summary
 
@@ -42,11 +42,11 @@ def needed(q: float, *, beyond: int = 0, confidence: float = SUPPORT_CONFIDENCE)
     With that confidence: 459 for P99 (662 with one beyond), 90 for P95, 44 for P90.
     """
     low, high = beyond + 1, beyond + 1
-    while stats.binom.sf(beyond, high, 1 - q) < confidence:
+    while special.bdtrc(beyond, high, 1 - q) < confidence:
         low, high = high + 1, high * 2
     while low < high:
         middle = (low + high) // 2
-        if stats.binom.sf(beyond, middle, 1 - q) < confidence:
+        if special.bdtrc(beyond, middle, 1 - q) < confidence:
             low = middle + 1
         else:
             high = middle
@@ -59,13 +59,19 @@ def interval(values: _Values, q: float, *, confidence: float = WITHIN_CONFIDENCE
     None for a side that n samples cannot bound.
     """
     n = len(values)
-    lower = int(stats.binom.ppf((1 - confidence) / 2, n, q))  # P(fewer than `lower` below the quantile) < alpha/2
-    upper = int(stats.binom.ppf((1 + confidence) / 2, n, q)) + 1
+    lower = _binomial((1 - confidence) / 2, n, q)  # P(fewer than `lower` below the quantile) < alpha/2
+    upper = _binomial((1 + confidence) / 2, n, q) + 1
     ordered = np.sort(values)
     return (
         float(ordered[lower - 1]) if lower >= 1 else None,
         float(ordered[upper - 1]) if upper <= n else None,
     )
+
+
+def _binomial(p: float, n: int, q: float) -> int:
+    """The smallest k with P(at most k of n, each with chance q) >= p. scipy.stats has it too, for 0.5 s of import."""
+    k = max(math.ceil(float(special.bdtrik(p, n, q))), 0)
+    return k - 1 if k > 0 and special.bdtr(k - 1, n, q) >= p else k
 
 
 def summarize_samples(blocks: Mapping[int, _Values], metric: str = "latency_ns") -> list[Summary]:

@@ -21,6 +21,7 @@ from farm.store.db import Store, insert_new
 from farm.store.tables import (
     ArmRow,
     BaselineRow,
+    BoardRow,
     EvidenceRow,
     JobRow,
     ModelRow,
@@ -38,7 +39,11 @@ ME = "farm"
 def save(store: Store, baseline: Baseline) -> Baseline:
     """Set a Baseline, or remove it where it has no Artifact; the change is in the audit log."""
     with store.write() as session:
+        if baseline.board is not None:  # before the Model, as whoever promotes has them
+            its_board = select(BoardRow.name).where(BoardRow.name == baseline.board)
+            session.execute(its_board.with_for_update(read=True, key_share=True))
         model_id = jobs.model_id_within(session, baseline.project, baseline.model)
+        session.execute(_for_change(model_id))
         _add(session, model_id, baseline)
     return baseline
 
@@ -109,9 +114,16 @@ def artifact_of(store: Store, project: str, sha256: str) -> Artifact:
         return artifacts.load(session, found, project_id)
 
 
+def is_followed(session: Session, job: JobRow) -> bool:
+    """Whether a Baseline of the Job's Model has ever followed its branch."""
+    same = (BaselineRow.model_id == job.model_id, BaselineRow.follows == job.branch)
+    return job.branch is not None and session.scalar(select(BaselineRow.id).where(*same).limit(1)) is not None
+
+
 def promote(session: Session, job: Job, board: str | None, now: datetime) -> None:
     """Make a Job that passed the Baseline of every name that follows its branch, within the transaction of its end."""
     candidate = job.arms[0]
+    session.execute(_for_change(jobs.model_id_within(session, job.project, job.model)))  # nobody pins it meanwhile
     seen: set[str] = set()
     for row in session.scalars(_of(job)):
         if row.name in seen:
@@ -142,6 +154,11 @@ def promote(session: Session, job: Job, board: str | None, now: datetime) -> Non
                 set_at=now,
             ),
         )
+
+
+def _for_change(model_id: int) -> Any:
+    """Locks a Model's Baselines for one who changes them; the Model's own row may be read and referred to."""
+    return select(ModelRow.id).where(ModelRow.id == model_id).with_for_update(key_share=True)
 
 
 def _of(job: Job) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from farm_agent import wire
 from sqlalchemy import select
 
+from farm import rules
 from farm.domain import Job, Outcome, Reason, Run, Verdict, digest, plan_hash
 from farm.errors import FarmBug
 from farm.store import leases, results
@@ -43,18 +44,16 @@ class Stored:
 
 
 def key_of(job: Job) -> str:
-    """What Evidence is known by: Project, Arms and Gate, whatever they were called or whoever asked."""
+    """What Evidence is known by: Project, Arms and Gate, whatever they were called or whoever asked.
+
+    Budgets and policies of a Gate say when to stop, not what a pair means.
+    """
     if job.gate is None:
         raise FarmBug(f"Job {job.id} has no gate, and so no evidence. Please report this.")
     arms = {arm.letter: [arm.artifact.sha256, plan_hash(arm.plan)] for arm in job.arms}
     candidate = job.arms[0].letter
     against = sorted([name, *arms[letter]] for name, letter in job.gate.letters.items())
-    form = {name: value for name, value in job.gate.gate.items() if name not in NOT_EVIDENCE}
-    return digest([job.project, arms[candidate], against, form])
-
-
-NOT_EVIDENCE = ("pairs", "budget_s", "on_no_baseline", "on_undecided")
-"""Budgets and policies of a Gate: they say when to stop, not what a pair means."""
+    return digest([job.project, arms[candidate], against, rules.gate_from(job.gate.gate).form()])
 
 
 def newest(store: Store, key: str, board: str | None = None) -> Stored | None:
@@ -71,6 +70,14 @@ def get(store: Store, evidence_id: str) -> Stored:
     """The Evidence of that id."""
     with store.read() as session:
         return _from_row(session.get_one(EvidenceRow, evidence_id))
+
+
+def of_job(store: Store, job_id: str) -> Stored | None:
+    """The Evidence that a Job's Verdict rests on; None where it has no Gate, or nothing was measured for it."""
+    query = select(EvidenceRow).join(JobRow, JobRow.evidence_id == EvidenceRow.id).where(JobRow.id == job_id)
+    with store.read() as session:
+        row = session.scalars(query).one_or_none()
+        return None if row is None else _from_row(row)
 
 
 def save(

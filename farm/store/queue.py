@@ -450,7 +450,7 @@ def _end(
     board = _measured_on(session, job, run_id)
     title = f"{word}: {model} on {board}" if board else f"{word}: {model}"
     text = " ".join([f"Job {job.id} is {state}: {word}.", *(reason.text for reason in reasons)])
-    if verdict is Verdict.PASS:
+    if verdict is Verdict.PASS and baselines.is_followed(session, job):
         baselines.promote(session, jobs.from_row(session, job), board, now)
     about = {"job": job.id, "run": run_id, "board": board, "model": model, "commit": job.commit, "branch": job.branch}
     measured = {"repository": job.repository, "metrics": _metrics(session, run_id)}

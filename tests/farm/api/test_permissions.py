@@ -11,6 +11,7 @@ import pytest
 
 from farm.domain import BoardState, Role
 from farm.store import boards, tokens, workers
+from tests.farm.api import gates
 from tests.farm.api.live import MODEL, MODEL_SHA, NOW, Live, problem
 from tests.farm.store import nouns
 
@@ -22,6 +23,7 @@ BODIES: dict[str, Any] = {
     "PUT /boards/{name}": {"address": "bench@10.0.0.6"},
     "POST /boards/{name}/state": {"state": "maintenance"},
     "POST /boards/{name}/health": {"health": "quarantined"},
+    "POST /baselines": {"model": "mobilenet", "name": "pi5-a", "pinned": True},
     "POST /tokens": {"name": "x", "role": "ci", "project": "vision"},
     "POST /tokens/{token_id}/rotate": {},
 }
@@ -32,6 +34,8 @@ def _of_vision(api: Live, template: str) -> dict[str, str]:
     job = api.submit("vision-ci")
     if "/retry" in template:
         api.client("vision-ci").post(f"/jobs/{job['id']}/cancel")
+    if "/baselines" in template:
+        gates.a_baseline(api, job["id"], "pi5-a")
     board = replace(nouns.BOARD, name=f"board-{job['id']}")
     run = nouns.a_started_run(api.store, nouns.a_lease(api.store, board))
     token, _ = tokens.create(
@@ -39,7 +43,7 @@ def _of_vision(api: Live, template: str) -> dict[str, str]:
     )
     return {
         "sha256": MODEL_SHA, "job_id": job["id"], "run_id": run.id, "name": "pi5-a", "worker_id": "lab1:7:ab",
-        "token_id": token.id,
+        "token_id": token.id, "model": "mobilenet",
     }  # fmt: skip
 
 
@@ -65,7 +69,7 @@ def test_each_line_of_the_page_is_true(
         assert (code == 403) == (word == "no"), (who, code)
         assert word == "no" or code < 300, (who, code)
     strangers = {"audio-ci": ci, "audio-engineer": engineer}
-    is_of_a_thing = re.search(r"\{(sha256|job_id|run_id)\}", template) and method != "PUT"
+    is_of_a_thing = re.search(r"\{(sha256|job_id|run_id|model)\}", template) and method != "PUT"
     for who, word in strangers.items():
         if word == "own" and is_of_a_thing:
             assert _ask(shared, who, method, template) == 404, who
@@ -74,6 +78,7 @@ def test_each_line_of_the_page_is_true(
 @pytest.mark.parametrize(("method", "template"), [row[:2] for row in ROWS])
 def test_without_a_token_only_health_is_told(shared: Live, method: str, template: str) -> None:
     names = {"sha256": MODEL_SHA, "job_id": "01", "run_id": "01", "name": "pi5-a", "worker_id": "w", "token_id": "t"}
+    names["model"] = "m"
     base = shared.url if template in ("/metrics", "/healthz", "/readyz") else f"{shared.url}/api/v1"
     body = BODIES.get(f"{method} {template}")
     code = shared.client(None).request(method, base + template.format(**names), json=body).status_code

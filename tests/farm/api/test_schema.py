@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from farm.store.db import open_store
+from tests.farm.api import gates
 from tests.farm.api.live import MODEL_SHA, Live, serve
 from tests.farm.store import nouns
 
@@ -47,12 +48,14 @@ def populated(
     store = open_store(f"sqlite:///{folder}/farm.db", folder / "blobs", upgrade=False)
     with serve(store, folder) as api:
         job_id = api.submit("admin")["id"]
+        gates.a_baseline(api, job_id, "pi5-a")
         api.client("admin").post(f"/jobs/{job_id}/cancel")  # so that its events end
         names = {
             "job_id": job_id,
             "run_id": nouns.a_started_run(store).id,
             "sha256": MODEL_SHA,
             "name": "pi5-a",
+            "model": "mobilenet",
             "worker_id": "lab1:7:ab",
             "token_id": api.client("audio-ci").get("/tokens/self").json()["id"],
         }

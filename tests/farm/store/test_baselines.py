@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from farm.domain import Arm, Job, Outcome, Selector, Verdict, plan_hash
+from farm.domain import Arm, Baseline, Job, Outcome, Run, Selector, Verdict, plan_hash
 from farm.errors import InputError, NotFound
 from farm.store import audit, baselines, jobs, queue
 from farm.store.db import Store
@@ -189,6 +189,23 @@ def test_many_changes_at_once_are_each_kept(stocked: Store) -> None:
     history = baselines.history(stocked, "vision", MODEL, "default")
     assert sorted(one.note for one in history) == ["0", "1", "2", "3", "4", "5"]
     assert baselines.current(stocked, "vision") == history[:1]
+
+
+def test_a_pin_holds_although_a_job_passes_at_the_same_moment(stocked: Store) -> None:
+    for at in range(5):
+        baselines.save(stocked, a_baseline(follows="main", set_at=after(10 * at)))
+        job = jobs.save_job(stocked, a_job(arms=(Arm("a", NEW, PLAN),), branch="main"))
+        over = ended(stocked, begun(stocked, job, now=after(10 * at + 1)), now=after(10 * at + 2))
+        pinned = a_baseline(follows="main", board="orin-3", is_pinned=True, set_at=after(10 * at + 2))
+
+        def finish(over: Run = over) -> None:
+            queue.finish(stocked, over, verdict=Verdict.PASS, reasons=(), now=NOW)
+
+        def pin(pinned: Baseline = pinned) -> None:
+            baselines.save(stocked, pinned)
+
+        assert at_once(finish, pin) == [None, None]
+        assert baselines.current(stocked, "vision") == [pinned]
 
 
 def test_a_run_and_an_artifact_are_found_by_their_start_in_their_project_alone(stocked: Store) -> None:

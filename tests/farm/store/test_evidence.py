@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from farm_agent import wire
@@ -117,7 +118,7 @@ def test_a_retry_goes_on_with_the_newest_of_its_board(store: Store) -> None:
     ],
 )
 def test_evidence_belongs_to_a_project_its_arms_and_its_gate_whatever_they_are_called(
-    changes: dict[str, object], is_same: bool
+    changes: dict[str, Any], is_same: bool
 ) -> None:
     assert (evidence.key_of(gated(**changes)) == evidence.key_of(gated())) == is_same
 
