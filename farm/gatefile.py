@@ -42,12 +42,18 @@ SHA256 = re.compile(r"[0-9a-f]{8,64}\Z")
 RATE = (1e-6, 0.2)
 PAIRS = 1000
 BUDGET_S = 86_400.0
+LONGEST = 100_000  # characters of a file, as the API takes it
 CHANGE = 10.0
 KINDS = ("artifact", "run", "branch", "baseline")
 
 
 def load(path: Path) -> Gate:
     """The Gate of a file. Raises GateError with every mistake."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> str:
+    """The text of a gate file, which can be read only once where it is a pipe. Raises GateError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -55,7 +61,16 @@ def load(path: Path) -> Gate:
             f"Gate file '{path}' cannot be read: {error.strerror}. Correct the path, or start one with:\n"
             f"version: {VERSION}\nmetrics:\n  p50_latency_ns: {{max_change: 2 %}}"
         ) from None
-    return parse(data, str(path))
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise GateError(
+            f"Gate file '{path}' is not UTF-8 text: byte {data[error.start]:#04x} in line {line}."
+        ) from None
+    if len(text) > LONGEST:
+        raise GateError(f"Gate file '{path}' has {len(text)} characters; at most {LONGEST} are read. Check its path.")
+    return text
 
 
 def parse(data: bytes | str, source: str) -> Gate:

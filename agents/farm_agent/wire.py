@@ -27,8 +27,8 @@ coordinator (the agent's real stdout): an object with `event`. The tables below 
     end       reason                                             the last line: bye, eof, ttl, superseded, signal
 
 History of VERSION: 1 the first.
-History of MEASURE_VERSION (what a number means; part of every Fingerprint): 1 the first; 2 a model of one file is loaded
-by a name of fixed length, as path lengths move a process's memory.
+History of MEASURE_VERSION (what a number means; part of every Fingerprint): 1 the first; 2 a model of one file is
+loaded by a name of fixed length, as path lengths move a process's memory.
 """
 
 from __future__ import annotations

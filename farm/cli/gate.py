@@ -32,7 +32,9 @@ def check(
         output.result_json({"hash": gate.hash, "gate": gate.as_json(), "form": gate.form()})
         return
     output.table(("metric", "may get worse by", "limit"), [_rule(gate, rule) for rule in gate.rules])
-    output.result(f"against: {', '.join(one.name for one in gate.references)}")
+    is_compared = any(rule.max_change is not None for rule in gate.rules)
+    against = ", ".join(one.name for one in gate.references) if is_compared else "nothing; there are limits alone"
+    output.result(f"against: {against}")
     output.result(
         f"false FAIL at most {100 * gate.alpha:g} %, false PASS at most {100 * gate.beta:g} %; "
         f"at most {gate.pairs} pairs and {gate.budget_s:g} board-seconds"

@@ -1,7 +1,8 @@
 """A verdict as JUnit XML, as CI systems read it.
 
 There is no element for "not decided". UNDECIDED becomes `skipped`, which Jenkins, GitLab and GitHub's reporters show
-as neither passed nor failed; the exit code says it too. FAIL is `failure`; what the lab or a person ended is `error`.
+as neither passed nor failed; the exit code says it too. A gate whose `on_undecided` is `fail` makes it a `failure`, as
+FAIL is one; what the lab or a person ended is `error`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ ELEMENTS = {"FAIL": "failure", "UNDECIDED": "skipped", "BROKEN": "error", "CANCE
 
 
 def render(ended: Ended, now: datetime) -> str:
-    """The whole document: one suite with one case."""
-    element = ELEMENTS.get(ended.word)
+    """The whole document: one suite with a case for the Job, and one for each rule of its gate."""
+    element = "failure" if ended.counts_as == "FAIL" else ELEMENTS.get(ended.word)
     time_s = f"{ended.measured_s:.3f}"
     suite = ET.Element(
         "testsuite",
@@ -47,6 +48,7 @@ def render(ended: Ended, now: datetime) -> str:
         if element == "skipped":
             ET.SubElement(case, element, {"message": f"UNDECIDED: {message}"})
         else:
+            message = message if ended.word != "UNDECIDED" else f"UNDECIDED, which the gate lets fail: {message}"
             told = ET.SubElement(case, element, {"message": message, "type": _clean(ended.error_kind or ended.word)})
             told.text = _clean(said or message)
     if said:

@@ -253,17 +253,16 @@ def checked_feed(path: Path) -> Path:
 
 def read_gate(given: Mapping[str, Any]) -> str | None:
     """The text of the gate file, checked here so that a mistake is told by its line. Raises GateError."""
-    from farm import gatefile
+    from farm import gatefile, rules
 
     file, against = given["gate_file"], given["against"] or []
-    for text in against:
-        gatefile.reference(text)
-    if file is not None:
-        gatefile.load(Path(file))
-        return Path(file).read_text("utf-8")
-    if given["fresh"] and not against:
+    if file is None and given["fresh"] and not against:
         raise InputError("--fresh is of a gate, and none is asked for. Give --gate FILE or --against BASELINE, too.")
-    return None
+    text = None if file is None else gatefile.read(Path(file))
+    gate = rules.DEFAULT if text is None else gatefile.parse(text, str(file))
+    if against:
+        gatefile.with_references(gate, against)
+    return text
 
 
 def ask(on: str, plan: Mapping[str, Any], given: Mapping[str, Any]) -> JobAsked:

@@ -33,8 +33,8 @@ class Ended:
     def counts_as(self) -> str:
         """The word whose exit code it ends with: a gate's on_undecided may let UNDECIDED pass, or fail."""
         gate = self.job.gate if self.job is not None else None
-        if self.word != "UNDECIDED" or gate is None:
-            return self.word
+        if self.word != "UNDECIDED" or gate is None or self.job is None or self.job.verdict is None:
+            return self.word  # a wait that was given up has no verdict to accept
         return {"fail": "FAIL", "accept": "PASS"}.get(gate.on_undecided, self.word)
 
     @property

@@ -5,7 +5,7 @@ The same bytes may belong to many Projects; none learns of another's, nor of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import select
@@ -117,23 +117,33 @@ def own_within(session: Session, project_id: int, artifact: Artifact, now: datet
 
 def load(session: Session, sha256: str, project_id: int | None = None) -> Artifact:
     """An Artifact that is there, under the name that it has in the Project."""
-    row = session.get_one(ArtifactRow, sha256)
-    own = None if project_id is None else session.get(ProjectArtifactRow, (project_id, sha256))
-    files = session.scalars(
-        select(ArtifactFileRow).where(ArtifactFileRow.artifact == sha256).order_by(ArtifactFileRow.position)
+    return load_all(session, {(sha256, project_id)})[sha256, project_id]
+
+
+def load_all(session: Session, wanted: Collection[tuple[str, int | None]]) -> dict[tuple[str, int | None], Artifact]:
+    """Artifacts that are there, each under the name that it has in its Project: (sha256, Project) -> Artifact."""
+    hashes = {sha256 for sha256, _ in wanted}
+    rows = {row.sha256: row for row in session.scalars(select(ArtifactRow).where(ArtifactRow.sha256.in_(hashes)))}
+    files: dict[str, list[File]] = {}
+    listed = select(ArtifactFileRow).where(ArtifactFileRow.artifact.in_(hashes)).order_by(ArtifactFileRow.position)
+    for file in session.scalars(listed):
+        files.setdefault(file.artifact, []).append(File(file.path, file.sha256, file.size_bytes))
+    projects = {project_id for _, project_id in wanted if project_id is not None}
+    owned = select(ProjectArtifactRow).where(
+        ProjectArtifactRow.artifact.in_(hashes), ProjectArtifactRow.project_id.in_(projects)
     )
-    found = Artifact(
-        sha256=row.sha256,
-        name=row.name,
-        entry=row.entry,
-        files=tuple(File(file.path, file.sha256, file.size_bytes) for file in files),
-        is_folder=row.is_folder,
-    )
-    if own is None:
-        return found
-    only = found.files[0] if not found.is_folder and found.files else None
-    named = (File(own.entry, only.sha256, only.size_bytes),) if only else found.files
-    return Artifact(found.sha256, own.name, own.entry, named, found.is_folder)
+    names = {(own.artifact, own.project_id): own for own in session.scalars(owned)} if projects else {}
+    found = {}
+    for sha256, project_id in wanted:
+        row, own = rows[sha256], names.get((sha256, project_id)) if project_id is not None else None
+        listed_files = tuple(files.get(sha256, ()))
+        if own is None:
+            found[sha256, project_id] = Artifact(sha256, row.name, row.entry, listed_files, row.is_folder)
+        else:
+            only = listed_files[0] if not row.is_folder and listed_files else None
+            named = (File(own.entry, only.sha256, only.size_bytes),) if only else listed_files
+            found[sha256, project_id] = Artifact(sha256, own.name, own.entry, named, row.is_folder)
+    return found
 
 
 def _is_text(name: str) -> bool:

@@ -186,7 +186,7 @@ def _passed(store: Store, job: Job) -> Iterator[Job]:
         .limit(MOST_LOOKED_AT)
     )
     with store.read() as session:
-        found = [jobs.from_row(session, row) for row in session.scalars(query)]
+        found = jobs.from_rows(session, session.scalars(query).all())
     wanted = selector.text(job.selector)
     yield from (one for one in found if selector.text(one.selector) == wanted)
 

@@ -172,7 +172,7 @@ def list_jobs(
     if before is not None:
         query = query.where(JobRow.id < before)
     with store.read() as session:
-        return [from_row(session, row) for row in session.scalars(query).all()]
+        return from_rows(session, session.scalars(query).all())
 
 
 def row_of(session: Session, job_id: str, *, lock: bool = False) -> JobRow:
@@ -185,17 +185,42 @@ def row_of(session: Session, job_id: str, *, lock: bool = False) -> JobRow:
 
 def from_row(session: Session, row: JobRow) -> Job:
     """The Job of a row, with its Arms."""
-    project, model = session.execute(
-        select(ProjectRow.name, ModelRow.name)
-        .join(ModelRow, ModelRow.project_id == ProjectRow.id)
-        .where(ModelRow.id == row.model_id)
-    ).one()
-    arms = session.scalars(select(ArmRow).where(ArmRow.job_id == row.id).order_by(ArmRow.letter)).all()
+    return from_rows(session, [row])[0]
+
+
+def from_rows(session: Session, rows: Sequence[JobRow]) -> list[Job]:
+    """The Jobs of rows, with their Arms, in as many statements as one takes."""
+    named = (
+        select(ModelRow.id, ProjectRow.name, ModelRow.name)
+        .join(ProjectRow, ProjectRow.id == ModelRow.project_id)
+        .where(ModelRow.id.in_({row.model_id for row in rows}))
+    )
+    names = {model_id: (project, model) for model_id, project, model in session.execute(named)}
+    listed = select(ArmRow).where(ArmRow.job_id.in_({row.id for row in rows})).order_by(ArmRow.letter)
+    arms: dict[str, list[ArmRow]] = {}
+    for arm in session.scalars(listed):
+        arms.setdefault(arm.job_id, []).append(arm)
+    wanted = {(arm.artifact, row.project_id) for row in rows for arm in arms.get(row.id, ())}
+    found = artifacts.load_all(session, wanted) if wanted else {}
+    return [
+        _job(
+            row,
+            names[row.model_id],
+            tuple(
+                Arm(arm.letter, found[arm.artifact, row.project_id], wire.plan_from(arm.plan))
+                for arm in arms.get(row.id, ())
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _job(row: JobRow, names: tuple[str, str], arms: tuple[Arm, ...]) -> Job:
     return Job(
         id=row.id,
-        project=project,
-        model=model,
-        arms=tuple(_arm(session, arm, row.project_id) for arm in arms),
+        project=names[0],
+        model=names[1],
+        arms=arms,
         selector=Selector(**{**row.selector, "tags": tuple(row.selector["tags"])}),
         submitted_at=row.submitted_at,
         commit=row.commit,
@@ -241,10 +266,6 @@ def only_one(session: Session, query: Any, column: Any, prefix: str, noun: str) 
     more = ", ..." if len(found) > _SHOWN_CANDIDATES else ""
     shown = ", ".join(found[:_SHOWN_CANDIDATES])
     raise InputError(f"{noun} {prefix!r} is ambiguous: {shown}{more} begin so. Give more of it.")
-
-
-def _arm(session: Session, row: ArmRow, project_id: int) -> Arm:
-    return Arm(row.letter, artifacts.load(session, row.artifact, project_id), wire.plan_from(row.plan))
 
 
 def _before(session: Session, project_id: int, idempotency_key: str | None, request_hash: str | None) -> JobRow | None:
