@@ -66,7 +66,7 @@ def read(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise GateError(
-            f"Gate file '{path}' is not UTF-8 text: byte {data[error.start]:#04x} in line {line}."
+            f"Gate file '{path}' is not UTF-8 text: byte {data[error.start]:#04x} in line {line}. Save it as UTF-8."
         ) from None
     if len(text) > LONGEST:
         raise GateError(f"Gate file '{path}' has {len(text)} characters; at most {LONGEST} are read. Check its path.")

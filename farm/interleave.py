@@ -36,6 +36,7 @@ async def interleave(bench: Measuring, *, fingerprint: Callable[[], str]) -> gat
     way = _Way(bench, await asyncio.to_thread(_begun, bench))
     if way.stored.is_final:
         bench.watch(Event("note", f"the same was decided before: {way.stored.verdict}"))
+        await way.take_over()
         return _decision(way.stored)
     asked = gate.ask(way.evidence)
     while isinstance(asked, gate.Next):
@@ -108,6 +109,10 @@ class _Way:
         what = "warm-up pair" if was_warm_up else f"pair {self.evidence.pairs}"
         self.bench.watch(Event("pair", f"{what}: {told}", fraction=self._fraction))
         return asked
+
+    async def take_over(self) -> None:
+        """Have this Job rest on what an earlier one of the same was decided by."""
+        await self._save(None)
 
     async def end(self, decision: gate.Decision) -> None:
         """Store what was decided."""

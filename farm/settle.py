@@ -38,6 +38,9 @@ def _ruled(
     if last.outcome in (domain.Outcome.BROKEN, domain.Outcome.CANCELLED):
         return step.verdict, last.reasons
     decided = evidence.of_job(store, last.job_id)
-    if decided is None or decided.outcome is None:  # no Gate, or a mistake in the input before it could decide
-        return step.verdict, last.reasons
-    return decided.verdict, decided.reasons
+    if decided is not None and decided.outcome is last.outcome:
+        return decided.verdict, decided.reasons
+    if last.outcome is domain.Outcome.OK and (decided is not None or evidence.is_needed(store, last.job_id)):
+        text = "The run ended well, but the gate has not decided: nothing measured is never a pass. Submit it again."
+        return domain.Verdict.UNDECIDED, (domain.Reason("not_decided", text),)
+    return step.verdict, last.reasons  # no Gate, or a mistake in the input before it could decide

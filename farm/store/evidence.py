@@ -80,6 +80,12 @@ def of_job(store: Store, job_id: str) -> Stored | None:
         return None if row is None else _from_row(row)
 
 
+def is_needed(store: Store, job_id: str) -> bool:
+    """Whether a Job has a Gate, so that without Evidence it has no Verdict."""
+    with store.read() as session:
+        return session.scalar(select(JobRow.gate).where(JobRow.id == job_id)) is not None
+
+
 def save(
     store: Store, evidence: Stored, run: Run, *, now: datetime, pair: tuple[int, Mapping[str, Any]] | None = None
 ) -> None:

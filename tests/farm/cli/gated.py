@@ -27,7 +27,7 @@ MEMORY = {"metric": "cold_load_rss_bytes", "reference": None, "bound": 2e8, "eff
 
 def gate(*findings: dict[str, Any], **more: Any) -> dict[str, Any]:
     """What a Job is judged by."""
-    arms = [
+    arms: list[dict[str, Any]] = [
         {"letter": letter, "reference": name, "artifact": letter * 64, "artifact_name": f"{letter}.fake", "plan": {}}
         for letter, name in (("a", None), ("b", "last-passing"))
     ]
