@@ -132,6 +132,19 @@ def test_the_action_passes_a_good_model(workspace: Path, runner: dict[str, str],
         assert (job.state, job.project, job.plan["processes"]) == (JobState.DONE, "vision", 3)
 
 
+def test_the_action_judges_a_slower_model_by_a_gate(workspace: Path, runner: dict[str, str], lab: Lab) -> None:
+    (workspace / "gate.yaml").write_text("version: 1\nmetrics: {p50_latency_ns: {max_change: 60 %}}\n")
+    (workspace / "slow.fake").write_text(json.dumps({**GOOD, "latency_us": 5 * GOOD["latency_us"]}))
+    before = _action(workspace, runner, lab, "good.fake", **{"extra-args": "--model=judged"})
+    assert (before.code, before.out.splitlines()[0]) == (0, "PASS"), before.err
+    more = {"gate": "gate.yaml", "against": "last-passing", "extra-args": "--model=judged"}
+    done = _action(workspace, runner, lab, "slow.fake", **more)
+    assert (done.code, done.out.splitlines()[0], done.outputs["verdict"]) == (1, "FAIL", "FAIL"), done.err
+    suite = _suite(workspace / "benchfarm.xml")
+    assert [case.attrib["name"] for case in suite.iter("testcase")][1:] == ["p50_latency_ns against last-passing"]
+    assert "| `p50_latency_ns against last-passing` |" in done.summary
+
+
 @pytest.mark.parametrize(
     ("token", "model", "on", "code", "told"),
     [
