@@ -70,12 +70,11 @@ class Glance(NamedTuple):
 
 def glances(store: Store) -> list[Glance]:
     """Every Board at a glance, by name: a dispatcher looks often, at many."""
-    saved = type_coerce(BoardRow.saved_at, Text)  # only ever compared: to read 1,000 times costs 2 ms
-    query = select(
-        BoardRow.name, saved, BoardRow.state, BoardRow.health, BoardRow.failures, BoardRow.next_check_at
-    ).order_by(BoardRow.name)
+    of = BoardRow.__table__.c  # rows, not entities: of 1,000 Boards that is a millisecond
+    saved = type_coerce(of.saved_at, Text)  # only ever compared: to read 1,000 times costs 2 ms
+    query = select(of.name, saved, of.state, of.health, of.failures, of.next_check_at).order_by(of.name)
     with store.read() as session:
-        return [Glance._make(row) for row in session.execute(query)]
+        return [Glance._make(row) for row in session.connection().execute(query)]
 
 
 def statuses(store: Store) -> list[BoardStatus]:

@@ -162,9 +162,10 @@ def unreleased(store: Store, known: Iterable[Lease] = ()) -> list[Lease]:
     """Every Lease that is not over, by Board; those of `known` that were not renewed since are not read again."""
     unchanged = {(lease.board, lease.token, lease.renewals): lease for lease in known}
     columns = [getattr(LeaseRow, field.name) for field in fields(Lease)]
-    glance = select(LeaseRow.board, LeaseRow.token, LeaseRow.renewals).where(_UNRELEASED).order_by(LeaseRow.board)
+    of = LeaseRow.__table__.c  # rows, not entities: of 1,000 Leases that is a millisecond
+    glance = select(of.board, of.token, of.renewals).where(of.released_at.is_(None)).order_by(of.board)
     with store.read() as session:
-        keys = [(board, token, renewals) for board, token, renewals in session.execute(glance)]
+        keys = [(board, token, renewals) for board, token, renewals in session.connection().execute(glance)]
         changed = [key[0] for key in keys if key not in unchanged]
         rows = session.execute(select(*columns).where(_UNRELEASED, LeaseRow.board.in_(changed))) if changed else ()
         fresh = {row.board: Lease(*row) for row in rows}
